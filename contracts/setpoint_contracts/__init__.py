@@ -1,0 +1,1 @@
+"""Setpoint's wire in Python: topics, models, error codes, signing and verifying."""

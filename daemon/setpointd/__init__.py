@@ -1,0 +1,1 @@
+"""Setpoint's daemon: signed commands in, durable versions and retained updates out."""
