@@ -1,1 +1,31 @@
-"""Setpoint's wire in Python: topics, models, error codes, signing and verifying."""
+"""Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
+
+from setpoint_contracts import access, audit, config, system
+from setpoint_contracts.commands import COMMANDS, Command, Mutation
+from setpoint_contracts.envelope import Claims, ErrorBody, Reply
+from setpoint_contracts.errors import Code
+from setpoint_contracts.signing import sign_command, sign_detached, verify_command, verify_detached
+from setpoint_contracts.tokens import Permission, Role, Token
+from setpoint_contracts.topics import Topics
+
+__all__ = [
+    "COMMANDS",
+    "Claims",
+    "Code",
+    "Command",
+    "ErrorBody",
+    "Mutation",
+    "Permission",
+    "Reply",
+    "Role",
+    "Token",
+    "Topics",
+    "access",
+    "audit",
+    "config",
+    "sign_command",
+    "sign_detached",
+    "system",
+    "verify_command",
+    "verify_detached",
+]

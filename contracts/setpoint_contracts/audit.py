@@ -1,0 +1,34 @@
+"""Audit events (wire section 6)."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from setpoint_contracts.names import ServiceName
+from setpoint_contracts.timestamps import Timestamp
+
+
+class Action(StrEnum):
+    """What an audit event tells of."""
+
+    UPDATE_CONFIG = "update_config"
+    DELETE_CONFIG = "delete_config"
+    CREATE_TOKEN = "create_token"  # noqa: S105 - the name of an action
+    REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an action
+    AUTH_FAILURE = "auth_failure"
+    PERMISSION_DENIED = "permission_denied"
+
+
+class AuditEvent(BaseModel):
+    """Published at least once on ``audit/config/{action}``; holds no config value and no secret."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Action
+    user: str | None = Field(description="The principal; null when nobody could be made out.")
+    service: ServiceName | None = None
+    timestamp: Timestamp
+    request_id: str | None = None
+    revision: int | None = None
+    details: dict[str, Any]

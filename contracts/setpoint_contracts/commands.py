@@ -1,0 +1,62 @@
+"""What every command has in common, and the table of all of them (wire section 6).
+
+A command is one model here, one handler in the daemon, and its vectors. A model that is defined is registered: the
+noun modules are imported by the package.
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
+
+from setpoint_contracts.names import Reason
+from setpoint_contracts.tokens import Permission
+
+COMMANDS: dict[str, type["Command"]] = {}
+"""All commands by name. Filled by the definitions of the models."""
+
+
+class Result(BaseModel):
+    """What a command answers with."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Command(BaseModel):
+    """The parameters of one command; an unknown parameter is refused.
+
+    A concrete command says its ``name``, what it ``needs``, whether it is a ``mutation``, and its ``result``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: ClassVar[str]
+    needs: ClassVar[Permission]
+    mutation: ClassVar[bool] = False
+    result: ClassVar[type[Result]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's signature
+        super().__pydantic_init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            COMMANDS[cls.name] = cls
+
+    def touches(self) -> tuple[str, ...]:
+        """Name the services that this command names; a token's scope must match each of them."""
+        return ()
+
+
+class Mutation(Command):
+    """A command that changes state: run at most once, its reply stored with its effect (wire section 3)."""
+
+    mutation: ClassVar[bool] = True
+
+    reason: Reason | None = Field(default=None, description="Why; stands in history and audit.")
+    dry_run: StrictBool = Field(default=False, description="Answer with the result that would be, and write nothing.")
+
+
+class MutationResult(Result):
+    """What a mutation answers with."""
+
+    dry_run: bool | None = Field(
+        default=None, description="True when nothing was written, because the caller asked so."
+    )

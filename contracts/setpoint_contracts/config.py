@@ -1,0 +1,155 @@
+"""The config of a service: its documents, and the commands that read and write it (wire sections 5 and 6)."""
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+
+from setpoint_contracts.commands import Command, Mutation, MutationResult, Result
+from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
+from setpoint_contracts.timestamps import TimeParam, Timestamp
+from setpoint_contracts.tokens import Permission
+
+MAX_CONFIG_KEYS = 1000
+
+Config = dict[ConfigKey, Any]
+Version = Annotated[StrictInt, Field(ge=1)]
+Revision = Annotated[StrictInt, Field(ge=0)]
+ExpectedVersion = Annotated[
+    StrictInt | None,
+    Field(ge=0, description="Write only at this version; 0: only if the service does not exist. Absent: always."),
+]
+
+
+class Head(BaseModel):
+    """Which state of a service this is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    service: ServiceName
+    version: StrictInt = Field(ge=0, description="1, 2, 3, … and never reused; 0 stands for a service that never was.")
+    revision: Revision = Field(description="The store's revision at which this version was made.")
+    epoch: StrictInt = Field(description="The epoch in which this version was made.")
+    updated_at: Timestamp | None
+    updated_by: PrincipalName | None
+
+
+class ConfigDocument(Head):
+    """One version of a service's config. A tombstone has ``deleted`` and no ``config``.
+
+    The update document on ``config/updated/{service}`` is this document of the newest version.
+    """
+
+    config: Config | None = None
+    deleted: Literal[True] | None = None
+
+
+class Difference(BaseModel):
+    """One difference between two configs; ``path`` is a JSON Pointer (RFC 6901). Arrays are replaced whole."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    op: Literal["add", "remove", "replace"]
+    path: str
+    old: Any = None
+    new: Any = None
+
+
+class GetResult(Result, ConfigDocument):
+    """A config document; with ``key`` also that key's ``value``."""
+
+    value: Any = None
+
+
+class WriteResult(MutationResult, ConfigDocument):
+    """The document after the write, and what it changed."""
+
+    changed: bool = Field(description="False: the config was the same already, and no version was made.")
+    diff: list[Difference]
+
+
+class DeleteResult(MutationResult, ConfigDocument):
+    """The tombstone."""
+
+
+class ListedService(Head):
+    """A service without its config."""
+
+    keys: int = Field(description="How many top-level keys its config has.")
+
+
+class ListResult(Result):
+    """Services in the order of their names."""
+
+    services: list[ListedService]
+    next: ServiceName | None = Field(description="Pass it as ``after`` to read on; null at the end.")
+
+
+class _OfService(Command):
+    service: ServiceName
+
+    def touches(self) -> tuple[str, ...]:
+        return (self.service,)
+
+
+class Get(_OfService):
+    """Read the config of a service: now, or at a version, a revision or a time."""
+
+    name: ClassVar[str] = "get"
+    needs: ClassVar[Permission] = Permission.READ
+    result: ClassVar[type[Result]] = GetResult
+
+    version: Version | None = None
+    revision: Revision | None = Field(default=None, description="The newest version made at or before this revision.")
+    time: TimeParam | None = Field(default=None, description="The newest version made at or before this time.")
+    key: ConfigKey | None = Field(default=None, description="Answer with this top-level key's value as well.")
+
+    @model_validator(mode="after")
+    def _one_point_in_time(self) -> Self:
+        if sum(point is not None for point in (self.version, self.revision, self.time)) > 1:
+            msg = "give at most one of version, revision and time"
+            raise ValueError(msg)
+        return self
+
+
+class List(Command):
+    """List services."""
+
+    name: ClassVar[str] = "list"
+    needs: ClassVar[Permission] = Permission.READ
+    result: ClassVar[type[Result]] = ListResult
+
+    prefix: Annotated[str, Field(strict=True, max_length=63)] = ""
+    limit: Annotated[StrictInt, Field(ge=1, le=1000)] = 100
+    after: ServiceName | None = Field(default=None, description="Begin behind this service.")
+
+
+class Set(_OfService, Mutation):
+    """Replace the whole config of a service. Keys that are not given are gone."""
+
+    name: ClassVar[str] = "set"
+    needs: ClassVar[Permission] = Permission.WRITE
+    result: ClassVar[type[Result]] = WriteResult
+
+    config: Config
+    expected_version: ExpectedVersion = None
+
+
+class Patch(_OfService, Mutation):
+    """Change parts of a config with a JSON Merge Patch (RFC 7396): null removes a key, other keys stay."""
+
+    name: ClassVar[str] = "patch"
+    needs: ClassVar[Permission] = Permission.WRITE
+    result: ClassVar[type[Result]] = WriteResult
+
+    patch: Config
+    expected_version: ExpectedVersion = None
+
+
+class Delete(_OfService, Mutation):
+    """Delete a service. Its history stays; set again, it goes on at the next version."""
+
+    name: ClassVar[str] = "delete"
+    needs: ClassVar[Permission] = Permission.DELETE
+    result: ClassVar[type[Result]] = DeleteResult
+
+    expected_version: ExpectedVersion = None

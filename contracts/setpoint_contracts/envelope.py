@@ -1,0 +1,79 @@
+"""The claims of a command and the reply to it (wire sections 2 and 4)."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from setpoint_contracts import strictjson
+from setpoint_contracts.errors import Code
+from setpoint_contracts.names import Jti
+from setpoint_contracts.timestamps import Timestamp
+
+NumericDate = Annotated[float, Field(strict=True, ge=0, le=253402300799)]
+"""Seconds since the epoch, with or without a fraction (RFC 7519 section 2); until the year 9999."""
+
+
+class Claims(BaseModel):
+    """What a signed command says. Unknown claims are refused; ``reply_to`` set to null asks for no reply."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    jti: Jti
+    aud: Annotated[str, Field(strict=True)]
+    iat: NumericDate
+    exp: NumericDate
+    params: dict[str, Any] = {}
+    reply_to: Annotated[str | None, Field(strict=True)] = None
+    sub: Annotated[str, Field(strict=True)] | None = None
+    iss: Annotated[str, Field(strict=True)] | None = None
+    nbf: NumericDate | None = None
+
+
+class ErrorBody(BaseModel):
+    """Why a command was refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: Code
+    message: str
+    retryable: bool
+    details: dict[str, Any] = {}
+
+
+class Reply(BaseModel):
+    """The answer to a command: ``result`` when ``ok``, else ``error``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Jti | None = Field(description="The command's jti; null when it had none that can be used.")
+    command: str
+    ok: bool
+    result: dict[str, Any] | None = None
+    error: ErrorBody | None = None
+    revision: int
+    epoch: int
+    ts: Timestamp
+
+
+_JTI = re.compile(rb'"jti"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
+_USABLE_JTI = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def readable_claims(claims: bytes) -> dict[str, Any]:
+    """Read what can be made out of signed claims for the one purpose of answering them: they need not be acceptable.
+
+    The sender is known by then, so it should learn on its own reply topic what is wrong with its claims.
+    """
+    try:
+        found = strictjson.loads_leniently(claims)
+    except ValueError:
+        match = _JTI.search(claims)
+        return {"jti": match[1].decode()} if match else {}
+    return found if isinstance(found, dict) else {}
+
+
+def usable_jti(claims: dict[str, Any]) -> str | None:
+    """Return the jti of readable claims, when it can stand in a topic."""
+    jti = claims.get("jti")
+    return jti if isinstance(jti, str) and _USABLE_JTI.fullmatch(jti) else None

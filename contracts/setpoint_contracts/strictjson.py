@@ -1,0 +1,106 @@
+"""JSON as Setpoint reads and writes it (wire section 2).
+
+Rules for reading, all of them about texts that two readers could understand differently, or that cannot be stored:
+
+- UTF-8 only; no byte order mark.
+- No key twice in one object, at any depth.
+- No NaN, no Infinity, and no number so large that a double turns it into one.
+- No lone surrogate, escaped or not.
+- At most ``MAX_DEPTH`` levels of arrays and objects.
+"""
+
+import json
+import math
+from typing import Any, NoReturn
+
+MAX_DEPTH = 32
+
+
+class InvalidJsonError(ValueError):
+    """The text is not JSON that Setpoint accepts; the message says which rule it breaks, and nothing of the text."""
+
+
+def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Read one JSON text; raises ``InvalidJsonError``, whatever the bytes are."""
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+    except InvalidJsonError:
+        raise
+    except UnicodeDecodeError:
+        msg = "not UTF-8"
+        raise InvalidJsonError(msg) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        # JSONDecodeError.msg is a fixed phrase of the json module; its str() would carry more.
+        msg = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+        raise InvalidJsonError(msg) from None
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    if b"\\u" in data:  # surrogates cannot come unescaped: the text was UTF-8
+        _no_surrogates(value)
+    return value
+
+
+def dumps(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Write compact JSON, keys in the order given. What ``loads`` read, this writes."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Write JSON so that two values are the same text exactly when they are the same JSON.
+
+    Keys are sorted, and 1, 1.0 and true are three values (Python's ``==`` takes them for one).
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        msg = "a key stands twice in one object"
+        raise InvalidJsonError(msg)
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    msg = f"{name} is not JSON"
+    raise InvalidJsonError(msg)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        msg = "a number is too large"
+        raise InvalidJsonError(msg)
+    return number
+
+
+def _too_deep() -> InvalidJsonError:
+    return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
+
+
+def _depth(value: Any) -> int:  # noqa: ANN401 - any JSON value
+    # The json module refuses some thousand levels by itself (RecursionError), so this recursion is bounded.
+    if isinstance(value, dict):
+        return 1 + max(map(_depth, value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max(map(_depth, value), default=0)
+    return 0
+
+
+def _no_surrogates(value: Any) -> None:  # noqa: ANN401 - any JSON value
+    try:
+        dumps(value).encode("utf-8")
+    except UnicodeEncodeError:
+        msg = "a lone surrogate stands in a string"
+        raise InvalidJsonError(msg) from None
+
+
+def loads_leniently(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+    """Read what the json module reads, duplicate keys and NaN included; ValueError for the rest."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise _too_deep() from None
