@@ -36,7 +36,7 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
         # JSONDecodeError.msg is a fixed phrase of the json module; its str() would carry more.
         msg = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
         raise InvalidJsonError(msg) from None
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(value):
         raise _too_deep()
     if b"\\u" in data:  # surrogates cannot come unescaped: the text was UTF-8
         _no_surrogates(value)
@@ -81,13 +81,13 @@ def _too_deep() -> InvalidJsonError:
     return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
 
 
-def _depth(value: Any) -> int:  # noqa: ANN401 - any JSON value
-    # The json module refuses some thousand levels by itself (RecursionError), so this recursion is bounded.
-    if isinstance(value, dict):
-        return 1 + max(map(_depth, value.values()), default=0)
-    if isinstance(value, list):
-        return 1 + max(map(_depth, value), default=0)
-    return 0
+def _is_too_deep(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+    # Level by level: the json module reads deeper values than Python code can recurse into.
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        children = (child for node in level for child in (node.values() if isinstance(node, dict) else node))
+        level = [child for child in children if isinstance(child, dict | list)]
+    return bool(level)
 
 
 def _no_surrogates(value: Any) -> None:  # noqa: ANN401 - any JSON value
