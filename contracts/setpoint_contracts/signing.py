@@ -132,13 +132,14 @@ def sign_detached(payload: bytes, topic: str, kid: str, signing: VerifyingKey) -
 
 def verify_detached(payload: bytes, topic: str, signature: str, kid: str, verifying: VerifyingKey) -> bool:
     """Check a ``jws`` user property: signed by ``kid`` with its algorithm, over exactly this payload on this topic."""
-    head, dot, _ = signature.partition("..")
     try:
-        header = strictjson.loads(urlsafe_b64decode(head.encode("ascii")))
+        compact = signature.encode("ascii")
+        head, dots, _ = compact.partition(b"..")
+        header = strictjson.loads(urlsafe_b64decode(head))
     except ValueError:
         return False
     expected = {"alg": verifying.alg, "kid": kid, "topic": topic}
-    return bool(dot) and header == expected and _verifies(signature.encode("ascii"), verifying, payload)
+    return bool(dots) and header == expected and _verifies(compact, verifying, payload)
 
 
 def _is_command_header(header: object) -> bool:
