@@ -39,11 +39,12 @@ class Topics:
             return f"a reply topic of {principal} begins with {root}"
         if "+" in topic or "#" in topic:
             return "a reply topic has no wildcard"
-        if len(topic.encode()) > MAX_REPLY_TOPIC_BYTES:
-            return f"a reply topic has at most {MAX_REPLY_TOPIC_BYTES} bytes"
         # Brokers close the connection of a publisher whose topic holds control or non-characters (MQTT 5, 1.5.4).
+        # This comes first: a lone surrogate is not printable, and has no bytes to count.
         if not topic.isprintable():
             return "a reply topic has printable characters only"
+        if len(topic.encode()) > MAX_REPLY_TOPIC_BYTES:
+            return f"a reply topic has at most {MAX_REPLY_TOPIC_BYTES} bytes"
         if topic.count("/") >= MAX_REPLY_TOPIC_LEVELS:
             return f"a reply topic has at most {MAX_REPLY_TOPIC_LEVELS} levels"
         return None
