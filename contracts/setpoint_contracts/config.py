@@ -12,11 +12,17 @@ from setpoint_contracts.tokens import Permission
 MAX_CONFIG_KEYS = 1000
 
 Config = dict[ConfigKey, Any]
-Version = Annotated[StrictInt, Field(ge=1)]
-Revision = Annotated[StrictInt, Field(ge=0)]
+# Every JSON reader takes integers up to here for what they are (RFC 8259 section 6), and so does SQLite.
+MAX_INTEGER = 2**53 - 1
+Version = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER)]
+Revision = Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
 ExpectedVersion = Annotated[
     StrictInt | None,
-    Field(ge=0, description="Write only at this version; 0: only if the service does not exist. Absent: always."),
+    Field(
+        ge=0,
+        le=MAX_INTEGER,
+        description="Write only at this version; 0: only if the service does not exist. Absent: always.",
+    ),
 ]
 
 
