@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
-Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")]
-"""A time as Setpoint writes it, e.g. ``2026-11-23T10:00:00.123Z``."""
+_DATE_AND_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 
 
 def rfc3339(seconds: float) -> str:
@@ -20,9 +19,26 @@ def seconds(timestamp: str) -> float:
 
 
 def _write(moment: datetime) -> str:
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    # isoformat, not strftime: %Y does not pad, and years before 1000 would not sort as text.
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
-TimeParam = Annotated[AwareDatetime, AfterValidator(_write)]
-"""A time as a caller may write it: any RFC 3339 time with an offset. After validation it is a ``Timestamp`` text."""
+def _normalised(text: str) -> str:
+    try:
+        return _write(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):  # no such day or hour; or outside the years 1 to 9999 once it is in UTC
+        msg = "no such time"
+        raise ValueError(msg) from None
+
+
+Timestamp = Annotated[
+    str, StringConstraints(strict=True, pattern=_DATE_AND_TIME + r"\.[0-9]{3}Z$"), AfterValidator(_normalised)
+]
+"""A time as Setpoint writes it, e.g. ``2026-11-23T10:00:00.123Z``."""
+
+TimeParam = Annotated[
+    str,
+    StringConstraints(strict=True, pattern=_DATE_AND_TIME + r"(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"),
+    AfterValidator(_normalised),
+]
+"""A time as a caller may write it: any RFC 3339 time. After validation it is a ``Timestamp`` text."""
