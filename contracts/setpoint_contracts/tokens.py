@@ -13,7 +13,8 @@ from setpoint_contracts.names import Kid, PrincipalName, ServiceGlob
 from setpoint_contracts.timestamps import Timestamp
 
 _KEY_BYTES = 32
-_Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_-]{43}$")]
+# 43 characters hold two bits more than 32 bytes have: they are zero, or one key would have four spellings.
+_Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
 
 
 class Permission(StrEnum):
@@ -105,7 +106,10 @@ class Token(BaseModel):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
-            msg = f"{where}: {first['msg']}" if where else first["msg"]
+            if first["type"] == "extra_forbidden":  # the name is the file's own: it could hold anything
+                msg = "a member that no token has"
+            else:
+                msg = f"{where}: {first['msg']}" if where else first["msg"]
             raise TokenFileError(msg) from None
         except strictjson.InvalidJsonError as error:
             raise TokenFileError(error.args[0]) from None
