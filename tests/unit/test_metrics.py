@@ -1,0 +1,110 @@
+"""What is counted, as a scraper reads it."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from setpointd.metrics import CONTENT_TYPE, Metrics, Observed
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Read the rendered text back with the parser of a scraper."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    """Read one sample back."""
+    return samples(metrics)[name, frozenset(labels.items())]
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    """Metrics as a daemon starts with them."""
+    return Metrics("1.2.3", ("active", "standby"))
+
+
+def test_commands_are_counted_by_outcome_and_timed(metrics: Metrics) -> None:
+    """Each answered command counts once under its name and code, and its duration falls into a bucket."""
+    metrics.command("set", "ok", 0.0003)
+    metrics.command("set", "version_conflict", 0.004)
+    metrics.command("unknown", "unknown_command", 0.0001)
+    assert value(metrics, "setpoint_commands_total", command="set", code="ok") == 1
+    assert value(metrics, "setpoint_commands_total", command="set", code="version_conflict") == 1
+    assert value(metrics, "setpoint_commands_total", command="unknown", code="unknown_command") == 1
+    assert value(metrics, "setpoint_command_duration_seconds_count", command="set") == 2
+    assert value(metrics, "setpoint_command_duration_seconds_bucket", command="set", le="0.00025") == 0
+    assert value(metrics, "setpoint_command_duration_seconds_bucket", command="set", le="0.0005") == 1
+    assert value(metrics, "setpoint_command_duration_seconds_bucket", command="set", le="5.0") == 2
+
+
+def test_drops_replays_and_publishes_are_counted(metrics: Metrics) -> None:
+    """What has no reply of its own is countable as well."""
+    metrics.dropped("retained")
+    metrics.dropped("bad_signature")
+    metrics.dropped("bad_signature")
+    metrics.replayed()
+    metrics.published("updated")
+    assert value(metrics, "setpoint_messages_dropped_total", reason="retained") == 1
+    assert value(metrics, "setpoint_messages_dropped_total", reason="bad_signature") == 2
+    assert value(metrics, "setpoint_replies_replayed_total") == 1
+    assert value(metrics, "setpoint_published_total", kind="updated") == 1
+
+
+def test_commits_are_counted_with_their_size_and_duration(metrics: Metrics) -> None:
+    """The number of commits, of commands in them, and the time they took can all be read off."""
+    metrics.committed(32, 0.002)
+    metrics.committed(1, 0.0004)
+    assert value(metrics, "setpoint_commit_jobs_sum") == 33
+    assert value(metrics, "setpoint_commit_jobs_bucket", le="1.0") == 1
+    assert value(metrics, "setpoint_commit_duration_seconds_count") == 2
+    assert value(metrics, "setpoint_commit_duration_seconds_sum") == pytest.approx(0.0024)
+
+
+def test_the_connection_is_a_gauge_and_reconnects_are_counted(metrics: Metrics) -> None:
+    """The gauge says how it is now, the counter how often it was made."""
+    assert value(metrics, "setpoint_broker_connected") == 0
+    for up in (True, False, True):
+        metrics.connected(up=up)
+    assert value(metrics, "setpoint_broker_connected") == 1
+    assert value(metrics, "setpoint_broker_connections_total") == 2
+    metrics.connected(up=False)
+    assert value(metrics, "setpoint_broker_connected") == 0
+
+
+def test_state_is_read_when_the_scrape_comes(metrics: Metrics) -> None:
+    """Gauges show the state at the time of the scrape, with one mode at 1 and the others at 0."""
+    now = Observed(mode="active", epoch=3, revision=812, services=12, outbox_pending=4, store_bytes=98304)
+    metrics.observe(lambda: now)
+    assert value(metrics, "setpoint_epoch") == 3
+    assert value(metrics, "setpoint_revision") == 812
+    assert value(metrics, "setpoint_services") == 12
+    assert value(metrics, "setpoint_outbox_pending") == 4
+    assert value(metrics, "setpoint_store_bytes") == 98304
+    assert value(metrics, "setpoint_mode", mode="active") == 1
+    assert value(metrics, "setpoint_mode", mode="standby") == 0
+    now = Observed(mode="read_only", epoch=4, revision=813, services=12, outbox_pending=0, store_bytes=98304)
+    assert value(metrics, "setpoint_revision") == 813
+    assert value(metrics, "setpoint_mode", mode="active") == 0
+    assert value(metrics, "setpoint_mode", mode="read_only") == 1
+
+
+def test_without_a_source_the_rest_is_still_rendered(metrics: Metrics) -> None:
+    """A scrape before the store is open shows the build and the process, and no made-up state."""
+    text = metrics.render().decode()
+    assert value(metrics, "setpoint_build_info", version="1.2.3") == 1
+    assert value(metrics, "process_resident_memory_bytes") > 0
+    assert "setpoint_revision" not in text
+    assert "_created" not in text
+
+
+def test_two_instances_share_nothing() -> None:
+    """Each instance has a registry of its own, so that two daemons in one process do not mix."""
+    one, two = Metrics("1"), Metrics("2")
+    one.replayed()
+    assert value(one, "setpoint_replies_replayed_total") == 1
+    assert value(two, "setpoint_replies_replayed_total") == 0
+
+
+def test_the_media_type_is_that_of_the_text_format() -> None:
+    """Scrapers pick their parser by this media type."""
+    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
