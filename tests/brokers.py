@@ -1,0 +1,230 @@
+"""Real brokers for the tests: an `eclipse-mosquitto:2` container, or the `mosquitto` of this machine.
+
+Rules that hold for both kinds:
+- they load the project's own files from mosquitto/ and listen on 127.0.0.1 only;
+- the port is chosen once, so clients find a restarted broker where it was (an engine's random host ports change);
+- `stop` ends the broker cleanly, so it saves sessions and retained messages; `kill` takes it away as a power cut does;
+- `start` returns when the broker answers CONNECT. An open port is not enough: the engine's proxy listens before it.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Literal
+
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.docker_client import get_docker_host
+from typing_extensions import override
+
+MOSQUITTO_FILES = Path(__file__).parents[1] / "mosquitto"
+IMAGE = "eclipse-mosquitto:2"
+START_TIMEOUT_S = 20.0
+
+# MQTT 3.1.1 CONNECT: clean session, keep-alive 60 s, empty client id (OASIS MQTT 3.1.1, section 3.1).
+_CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
+_CONNACK = b"\x20\x02"
+
+
+class BrokerError(Exception):
+    """No broker can be started here; the message says why or what to install."""
+
+
+class Broker(ABC):
+    """A broker under the test's control. `host` is 127.0.0.1; `port` stays the same over `stop` and `start`."""
+
+    def __init__(self) -> None:
+        self.host = "127.0.0.1"
+        self.port = free_port()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start and wait until CONNECT is answered. Raises `BrokerError` with the broker's log when it is not."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End cleanly: sessions and retained messages are there after the next `start`. No effect when stopped."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End at once, saving nothing: what the last autosave did not hold is gone. No effect when stopped."""
+
+    @abstractmethod
+    def remove(self) -> None:
+        """End, and leave nothing behind. The broker cannot be started again."""
+
+    @abstractmethod
+    def _running(self) -> bool:
+        """Say whether the broker's process lives."""
+
+    @abstractmethod
+    def log(self) -> str:
+        """Return what the broker wrote to its log so far."""
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        pause = threading.Event()
+        while not answers_connect(self.host, self.port):
+            if time.monotonic() > deadline or not self._running():
+                raise BrokerError(f"the broker on port {self.port} does not answer CONNECT; its log:\n{self.log()}")
+            pause.wait(0.02)
+
+
+class LocalBroker(Broker):
+    """The `mosquitto` of this machine, in `directory`, with mosquitto/mosquitto.conf and the lines in `access`."""
+
+    def __init__(self, directory: Path, access: str = "allow_anonymous true") -> None:
+        super().__init__()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = directory / "mosquitto.log"
+        self._conf = directory / "mosquitto.conf"
+        own = f"listener {self.port} {self.host}\n{access}\npersistence_location {directory}/\nuser root\n"
+        # `user root`: started by root, Mosquitto would else become a user who cannot write here. Others: no effect.
+        self._conf.write_text((MOSQUITTO_FILES / "mosquitto.conf").read_text() + own)
+
+    @override
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([mosquitto_binary(), "-c", self._conf], stdout=log, stderr=log)
+        self._wait_ready()
+
+    @override
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    @override
+    def kill(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    @override
+    def remove(self) -> None:
+        self.kill()
+
+    @override
+    def _running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @override
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+class ContainerBroker(Broker):
+    """An `eclipse-mosquitto:2` container with the files that compose.yaml gives it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._container = DockerContainer(IMAGE)
+        self._container.ports["1883/tcp"] = (self.host, self.port)  # type: ignore[assignment] # docker-py's own form
+        for file, target in (("container.conf", "mosquitto.conf"), ("mosquitto.conf", "conf.d/mosquitto.conf")):
+            self._container.with_copy_into_container(MOSQUITTO_FILES / file, f"/mosquitto/config/{target}")
+        self._created = False
+
+    @override
+    def start(self) -> None:
+        if self._created:
+            self._container.get_wrapped_container().start()
+        else:
+            self._container.start()
+            self._created = True
+        self._wait_ready()
+
+    @override
+    def stop(self) -> None:
+        self._container.get_wrapped_container().stop(timeout=int(START_TIMEOUT_S))
+
+    @override
+    def kill(self) -> None:
+        if self._running():
+            self._container.get_wrapped_container().kill()
+            self._container.get_wrapped_container().wait(timeout=START_TIMEOUT_S)
+
+    @override
+    def remove(self) -> None:
+        self._container.stop()
+
+    @override
+    def _running(self) -> bool:
+        container = self._container.get_wrapped_container()
+        container.reload()
+        return str(container.status) == "running"
+
+    @override
+    def log(self) -> str:
+        return str(self._container.get_wrapped_container().logs().decode())
+
+
+def choose_kind(wanted: str) -> Literal["docker", "local"]:
+    """Turn docker, local or auto (docker if an engine answers) into the kind to use, or raise `BrokerError`."""
+    if wanted not in {"docker", "local", "auto"}:
+        raise BrokerError(f"SETPOINT_TEST_BROKER is {wanted!r}: use docker, local or auto")
+    if wanted in {"docker", "auto"} and engine_answers():
+        return "docker"
+    if wanted == "docker":
+        raise BrokerError("SETPOINT_TEST_BROKER=docker, but no Docker engine answers: start one, or set DOCKER_HOST")
+    mosquitto_binary()
+    return "local"
+
+
+def engine_answers() -> bool:
+    """Say whether a Docker engine of this machine answers: on another one, a port on 127.0.0.1 is out of reach."""
+    url = get_docker_host() or "unix:///var/run/docker.sock"
+    if not url.startswith("unix://"):
+        return False
+    try:
+        with socket.socket(socket.AF_UNIX) as engine:
+            engine.settimeout(5)
+            engine.connect(url.removeprefix("unix://"))
+            engine.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 " in engine.recv(64)
+    except OSError:
+        return False
+
+
+def mosquitto_binary() -> str:
+    """Return the path of `mosquitto`. Raises `BrokerError` that says what to install."""
+    found = shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin:/usr/local/sbin")
+    if not found:
+        raise BrokerError(
+            "the tests need a broker: start a Docker engine, or install mosquitto (Debian: apt install mosquitto)"
+        )
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nothing on 127.0.0.1 listens on, below the range that outgoing connections take theirs from.
+
+    Inside that range, a client that keeps trying to reconnect to a stopped broker would sooner or later be given the
+    broker's port as its own and connect to itself.
+    """
+    first = int(time.monotonic_ns() % 10_000)
+    for offset in range(10_000):
+        port = 20_000 + (first + offset) % 10_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise BrokerError("no free port between 20000 and 29999")
+
+
+def answers_connect(host: str, port: int) -> bool:
+    """Say whether an MQTT server there answers CONNECT, be it with a refusal."""
+    try:
+        with socket.create_connection((host, port), timeout=1) as connection:
+            connection.sendall(_CONNECT)
+            return connection.recv(4).startswith(_CONNACK)
+    except OSError:
+        return False
