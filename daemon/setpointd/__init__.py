@@ -1,1 +1,5 @@
 """Setpoint's daemon: signed commands in, durable versions and retained updates out."""
+
+from importlib.metadata import version
+
+__version__ = version("setpoint")

@@ -1,0 +1,27 @@
+"""How often something may be recorded: a token bucket."""
+
+from collections.abc import Callable
+
+
+class Allowance:
+    """Lets ``burst`` through at once and ``per_second`` after that; counts what it held back."""
+
+    def __init__(self, *, burst: int, per_second: float, clock: Callable[[], float]) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._clock = clock
+        self._level = float(burst)
+        self._last = clock()
+        self._held_back = 0
+
+    def take(self) -> int | None:
+        """Ask for one: how many were held back since the last one let through, or None when this one is held back."""
+        now = self._clock()
+        self._level = min(self._burst, self._level + max(0.0, now - self._last) * self._per_second)
+        self._last = now
+        if self._level < 1:
+            self._held_back += 1
+            return None
+        self._level -= 1
+        held_back, self._held_back = self._held_back, 0
+        return held_back

@@ -1,0 +1,73 @@
+"""Who sent a command, and may they? Pure: everything that is looked at is passed in (wire sections 2, 3 and 6)."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import translate
+
+from setpoint_contracts import Code, Command, Role, Token
+from setpoint_contracts.signing import VerifyingKey
+from setpoint_contracts.timestamps import seconds
+from setpointd.errors import Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The holder of one token. Times are POSIX seconds."""
+
+    kid: str
+    name: str
+    role: Role
+    services: tuple[str, ...] | None
+    expires_at: float | None
+    revoked_at: float | None
+    scope: re.Pattern[str] | None
+
+    def sees(self, service: str) -> bool:
+        """Whether a service is in this principal's scope."""
+        return self.scope is None or self.scope.fullmatch(service) is not None
+
+
+class Keyring:
+    """The tokens that the daemon knows, each with its key ready for use."""
+
+    def __init__(self, tokens: Iterable[Token]) -> None:
+        self._found = {
+            token.kid: (VerifyingKey(token.alg, token.signing_key()), principal_of(token)) for token in tokens
+        }
+
+    def find(self, kid: str) -> tuple[VerifyingKey, Principal] | None:
+        """Return the key and the holder of a token; None when it is not known."""
+        return self._found.get(kid)
+
+
+def principal_of(token: Token) -> Principal:
+    """Return the holder of a token."""
+    return Principal(
+        kid=token.kid,
+        name=token.name,
+        role=token.role,
+        services=token.services,
+        expires_at=None if token.expires_at is None else seconds(token.expires_at),
+        revoked_at=None if token.revoked_at is None else seconds(token.revoked_at),
+        scope=None if token.services is None else re.compile("|".join(map(translate, token.services))),
+    )
+
+
+def check_token(who: Principal, now: float) -> None:
+    """Refuse a token that was revoked or has run out (wire section 3, row 3)."""
+    if who.revoked_at is not None:
+        raise Rejected(Code.TOKEN_REVOKED, f"token {who.kid} was revoked; ask for a new one")
+    if who.expires_at is not None and who.expires_at <= now:
+        raise Rejected(Code.TOKEN_EXPIRED, f"token {who.kid} has expired; ask for a new one")
+
+
+def authorise(who: Principal, command: Command) -> None:
+    """Refuse a command that the role or the scope does not allow (wire section 3, row 13)."""
+    if command.needs not in who.role.permissions:
+        message = f"{command.name} needs {command.needs}, which role {who.role} does not have"
+        raise Rejected(Code.FORBIDDEN, message, needs=command.needs)
+    for service in command.touches():
+        if not who.sees(service):
+            message = f"token {who.kid} has {command.needs} for other services only, not for {service}"
+            raise Rejected(Code.FORBIDDEN, message, needs=command.needs, service=service)

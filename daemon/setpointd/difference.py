@@ -1,0 +1,59 @@
+"""How one config follows from another. Pure functions.
+
+Differences for people (wire section 5), key changes for the store, and JSON Merge Patch (RFC 7396).
+
+Two values are the same when they are the same JSON: 1, 1.0 and true are three values, although Python's ``==`` says
+otherwise. Arrays are compared and replaced whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from setpoint_contracts import strictjson
+from setpointd.records import KeyChange
+
+Json = Any
+Object = Mapping[str, Json]
+
+
+def differences(old: Object, new: Object) -> list[dict[str, Json]]:
+    """List what makes ``new`` out of ``old``, as ``{"op","path","old","new"}`` in the order of the keys."""
+    return list(_differences("", old, new))
+
+
+def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json]]:
+    for key in sorted(old.keys() | new.keys()):
+        here = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"  # RFC 6901 section 3
+        if key not in new:
+            yield {"op": "remove", "path": here, "old": old[key]}
+        elif key not in old:
+            yield {"op": "add", "path": here, "new": new[key]}
+        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+            yield from _differences(here, old[key], new[key])
+        elif strictjson.canonical(old[key]) != strictjson.canonical(new[key]):
+            yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
+
+
+def key_changes(old: Object, new: Object) -> list[KeyChange]:
+    """List the top-level keys that differ, with both values as JSON text."""
+    changes = []
+    for key in sorted(old.keys() | new.keys()):
+        was = strictjson.canonical(old[key]) if key in old else None
+        will = strictjson.canonical(new[key]) if key in new else None
+        if was != will:
+            op = "add" if was is None else "remove" if will is None else "replace"
+            changes.append(KeyChange(key, op, was, will))
+    return changes
+
+
+def merge_patch(target: Json, patch: Json) -> Json:
+    """Apply a JSON Merge Patch (RFC 7396 section 2); the target is left as it was."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), value)
+    return merged

@@ -1,0 +1,59 @@
+"""Everything that can go wrong, at one glance.
+
+``Rejected`` is an answer to a command and carries its wire code. ``OperatorError`` ends a ``setpointd`` command with
+one line on stderr and its exit code. The rest is caught inside the daemon.
+"""
+
+from typing import Any
+
+from setpoint_contracts import Code
+from setpointd.records import Document
+
+
+class SetpointdError(Exception):
+    """The root of the daemon's own errors."""
+
+
+class Rejected(SetpointdError):
+    """A command is refused. ``message`` is for people and says what to do; ``details`` are for programs."""
+
+    def __init__(self, code: Code, message: str, **details: Any) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+        self.details = details
+
+
+class VersionConflict(Rejected):
+    """A service is not at the version that the writer expected; ``details.current`` says where it is."""
+
+    def __init__(self, service: str, expected: int, current: Document | None) -> None:
+        found = current or Document.absent(service)
+        at = "deleted" if found.deleted else f"at version {found.version}"
+        hope = f"version {expected}" if expected else "absent"
+        message = f"{service} is {at}, not {hope}; read it again, then write with the version you read"
+        super().__init__(Code.VERSION_CONFLICT, message, current=found.as_wire())
+
+
+class StoreError(SetpointdError):
+    """A transaction failed; nothing of it shows."""
+
+
+class BrokerLostError(SetpointdError):
+    """There is no connection to the broker (any more); a later one will do."""
+
+
+class PublishRefusedError(SetpointdError):
+    """The broker took a message and refused it; ``args[0]`` is its reason."""
+
+
+class OperatorError(SetpointdError):
+    """Something that whoever started ``setpointd`` can mend; ``args[0]`` is one line that says what."""
+
+    exit_code = 1
+
+
+class SessionTakenOverError(OperatorError):
+    """Another client took the daemon's session (MQTT 5 reason 0x8E). Coming back would push that one out in turn."""
+
+    exit_code = 78  # EX_CONFIG of sysexits.h: a service manager is told not to start it again

@@ -1,0 +1,112 @@
+"""The daemon's own keys: one seals token secrets at rest, one signs what the daemon publishes.
+
+Both are JWK files (RFC 7517) in the data directory, mode 0600: ``seal.jwk`` (32 random bytes) and ``signing.jwk``
+(Ed25519). A sealed secret is a compact JWE (``dir``, ``A256GCM``) whose protected header names the token it belongs to.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey, OKPKey
+
+from setpoint_contracts import Token, sign_detached, strictjson
+from setpoint_contracts.signing import VerifyingKey
+from setpointd.errors import OperatorError
+from setpointd.messages import Outbound
+
+SEAL_FILE = "seal.jwk"
+SIGNING_FILE = "signing.jwk"
+_KID_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Both keys, and the public id of the signing one (the start of its RFC 7638 thumbprint)."""
+
+    seal: OctKey
+    signing: VerifyingKey
+    kid: str
+
+    @classmethod
+    def create(cls, data_dir: Path) -> Self:
+        """Make both files; refuses to overwrite."""
+        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(256)))
+        write_private(data_dir / SIGNING_FILE, _dump(OKPKey.generate_key("Ed25519")))
+        return cls.load(data_dir)
+
+    @classmethod
+    def load(cls, data_dir: Path) -> Self:
+        """Read both files; raises ``OperatorError`` when one is missing or broken."""
+        seal = OctKey.import_key(_read(data_dir / SEAL_FILE))
+        signing = OKPKey.import_key(_read(data_dir / SIGNING_FILE))
+        return cls(seal, VerifyingKey("Ed25519", signing), signing.thumbprint()[:_KID_LENGTH])
+
+    def signed(self, topic: str, payload: bytes, *, retain: bool) -> Outbound:
+        """Make a message that carries the daemon's own signature; an empty one, which clears a topic, carries none."""
+        jws = sign_detached(payload, topic, self.kid, self.signing) if payload else None
+        return Outbound(topic, payload, jws, retain)
+
+    def public_jwks(self) -> bytes:
+        """The JWK Set (RFC 7517 section 5) that lets others check the daemon's signatures."""
+        public = self.signing.key.as_dict(private=False)
+        return strictjson.dumps({"keys": [{**public, "kid": self.kid, "alg": "Ed25519", "use": "sig"}]}).encode()
+
+    def store_form(self, token: Token) -> str:
+        """What the store keeps of a token's key: a sealed secret, or a public JWK."""
+        if token.k is None:
+            return strictjson.dumps(token.public().jwk())
+        header = {"alg": "dir", "enc": "A256GCM", "kid": token.kid}
+        return jwe.encrypt_compact(header, token.k, self.seal)
+
+    def restore(self, row: dict[str, Any]) -> Token:
+        """Make the token of a row of the store. ``OperatorError``: its key was sealed by another daemon, or moved."""
+        fields = {name: row[name] for name in ("kid", "name", "role", "services", "alg", "expires_at", "revoked_at")}
+        if row["alg"] != "HS256":
+            return Token.model_validate({**strictjson.loads(row["key"].encode()), **fields})
+        try:
+            opened = jwe.decrypt_compact(row["key"], self.seal)
+        except JoseError:
+            opened = None
+        if opened is None or opened.plaintext is None or opened.headers().get("kid") != row["kid"]:
+            msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
+            raise OperatorError(msg)
+        return Token.model_validate({"kty": "oct", "k": opened.plaintext.decode(), **fields})
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read; ``OperatorError`` when it is there already or cannot be made."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        msg = f"{path} is there already, and is not overwritten"
+        raise OperatorError(msg) from None
+    except OSError as error:
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise OperatorError(msg) from None
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _dump(key: OctKey | OKPKey) -> bytes:
+    return strictjson.dumps(key.as_dict(private=True)).encode() + b"\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = strictjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        msg = f"{path} is missing: make a store with `setpointd init --data-dir {path.parent}`"
+        raise OperatorError(msg) from None
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read as a key ({type(error).__name__})"
+        raise OperatorError(msg) from None
+    if not isinstance(found, dict):
+        msg = f"{path} is not a JWK"
+        raise OperatorError(msg)
+    return found

@@ -1,0 +1,27 @@
+"""What comes from the broker and what goes to it, as plain values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A message that arrived. ``received_at`` is in POSIX seconds, ``expiry_s`` the MQTT 5 message expiry left then."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    received_at: float
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    expiry_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outbound:
+    """A message to publish at QoS 1. ``jws`` is the detached signature over topic and payload (wire section 4)."""
+
+    topic: str
+    payload: bytes
+    jws: str | None = None
+    retain: bool = False
+    correlation_data: bytes | None = None

@@ -1,0 +1,105 @@
+"""The tables of the store, step by step. A step that was released is never changed."""
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("setpoint")
+
+
+@migrations()
+def first_tables(db: Database) -> None:
+    """Config state with its versions and history, tokens, stored replies, audit and outbox."""
+    db.executescript("""
+        -- one row: whose store this is, and how far it is
+        CREATE TABLE config_epoch (
+            store_id TEXT PRIMARY KEY,
+            epoch    INTEGER NOT NULL,
+            revision INTEGER NOT NULL,
+            instance TEXT           -- the daemon that last ran on this store
+        );
+        -- the newest version of every service, tombstones included
+        CREATE TABLE config_state (
+            service    TEXT PRIMARY KEY,
+            version    INTEGER NOT NULL,
+            revision   INTEGER NOT NULL,
+            deleted    INTEGER NOT NULL,
+            updated_at TEXT NOT NULL,
+            updated_by TEXT NOT NULL
+        );
+        -- its top-level keys, one row each
+        CREATE TABLE config_kv (
+            service    TEXT NOT NULL,
+            key        TEXT NOT NULL,
+            value_json TEXT NOT NULL,
+            PRIMARY KEY (service, key)
+        );
+        -- every version whole; config_json is null in a tombstone
+        CREATE TABLE config_versions (
+            service     TEXT NOT NULL,
+            version     INTEGER NOT NULL,
+            revision    INTEGER NOT NULL,
+            epoch       INTEGER NOT NULL,
+            config_json TEXT,
+            op          TEXT NOT NULL,
+            reason      TEXT,
+            updated_at  TEXT NOT NULL,
+            updated_by  TEXT NOT NULL,
+            request_id  TEXT NOT NULL,
+            PRIMARY KEY (service, version)
+        );
+        -- every change of a top-level key
+        CREATE TABLE config_history (
+            id         INTEGER PRIMARY KEY,
+            revision   INTEGER NOT NULL,
+            service    TEXT NOT NULL,
+            version    INTEGER NOT NULL,
+            key        TEXT NOT NULL,
+            op         TEXT NOT NULL,
+            old_json   TEXT,
+            new_json   TEXT,
+            changed_at TEXT NOT NULL,
+            changed_by TEXT NOT NULL,
+            reason     TEXT,
+            request_id TEXT NOT NULL
+        );
+        CREATE INDEX config_history_service ON config_history (service, id);
+        -- key: a sealed secret (HS256) or a public JWK (Ed25519)
+        CREATE TABLE api_tokens (
+            kid           TEXT PRIMARY KEY,
+            name          TEXT NOT NULL,
+            role          TEXT NOT NULL,
+            services_json TEXT,
+            alg           TEXT NOT NULL,
+            key           TEXT NOT NULL,
+            created_at    TEXT NOT NULL,
+            created_by    TEXT NOT NULL,
+            expires_at    TEXT,
+            revoked_at    TEXT,
+            last_used_at  TEXT
+        );
+        -- the stored reply of every mutation that ran
+        CREATE TABLE command_log (
+            kid        TEXT NOT NULL,
+            jti        TEXT NOT NULL,
+            digest     BLOB NOT NULL,
+            reply      BLOB NOT NULL,
+            expires_at TEXT NOT NULL,
+            PRIMARY KEY (kid, jti)
+        );
+        CREATE INDEX command_log_expires ON command_log (expires_at);
+        CREATE TABLE audit_log (
+            id           INTEGER PRIMARY KEY,
+            action       TEXT NOT NULL,
+            user         TEXT,
+            service      TEXT,
+            timestamp    TEXT NOT NULL,
+            request_id   TEXT,
+            revision     INTEGER,
+            details_json TEXT NOT NULL
+        );
+        -- what the broker has not confirmed yet: ref is a service (kind 'updated') or an audit_log id (kind 'audit')
+        CREATE TABLE outbox (
+            id   INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind TEXT NOT NULL,
+            ref  TEXT NOT NULL
+        );
+    """)

@@ -1,0 +1,313 @@
+"""The broker. The only module that knows aiomqtt and paho; it knows nothing of commands.
+
+Rules:
+
+- A message is acknowledged after its answer is settled, once, in the order received (MQTT 5, section 4.6). What was not
+  acknowledged when the connection ended comes again with the next one.
+- A connection is used once. When it is lost, ``Session.serve`` raises and the caller makes another.
+- Intake is bounded by CONNECT's Receive Maximum; never by a full queue, which would drop and acknowledge.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiomqtt
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from setpointd.errors import BrokerLostError, OperatorError, PublishRefusedError, SessionTakenOverError
+from setpointd.log import logger
+from setpointd.messages import Inbound, Outbound
+from setpointd.settings import Settings
+
+Handler = Callable[[Inbound], Awaitable[Outbound | None]]
+
+KEEPALIVE_S = 15
+CONNECT_TIMEOUT_S = 10.0
+# QoS 0 knows no Receive Maximum: beyond this many at work, further ones are dropped, as QoS 0 allows.
+MAX_UNCONFIRMED = 1024
+# Beside the command itself a packet holds its topic and properties; a larger one does not even reach the daemon.
+_PACKET_OVERHEAD = 262_144
+_NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+_SESSION_TAKEN_OVER = 0x8E
+
+
+@dataclass(slots=True)
+class _Taken:
+    """A message at work, in the order of arrival."""
+
+    mid: int
+    qos: int
+    settled: bool = False
+
+
+class Session:
+    """One connection to the broker, from CONNACK until it is lost or left."""
+
+    def __init__(
+        self, client: aiomqtt.Client, inbox: asyncio.Queue[aiomqtt.Message | None], clock: Callable[[], float]
+    ) -> None:
+        self._client = client
+        self._paho = _take_over_acknowledgements(client, self._on_puback)
+        self._inbox = inbox
+        self._clock = clock
+        self._order: deque[_Taken] = deque()
+        self._confirmations: dict[int, asyncio.Future[None]] = {}
+        self._lost = False
+        self._stopping = False
+
+    async def subscribe(self, topics: Iterable[str], *, no_local: bool = False) -> None:
+        """Subscribe at QoS 1, without the retained messages; a live one shows its retain flag."""
+        options = SubscribeOptions(
+            qos=1,
+            noLocal=no_local,
+            retainAsPublished=True,
+            retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND,
+        )
+        await _subscribe(self._client, topics, options)
+
+    def publish(self, message: Outbound) -> asyncio.Future[None]:
+        """Publish at QoS 1; the future is done at the PUBACK.
+
+        It fails with ``PublishRefusedError`` or ``BrokerLostError``. A caller that does not mind need not look at it.
+        """
+        confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmation.add_done_callback(_look_at)
+        if self._lost:
+            confirmation.set_exception(BrokerLostError())
+            return confirmation
+        info = self._paho.publish(message.topic, message.payload, 1, message.retain, _publish_properties(message))
+        self._confirmations[info.mid] = confirmation
+        return confirmation
+
+    async def serve(self, handle: Handler) -> None:
+        """Hand every message to ``handle``, publish its answer, acknowledge. Returns after ``stop``.
+
+        Raises ``BrokerLostError`` or ``SessionTakenOverError`` when the connection ends.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            while (message := await self._inbox.get()) is not None and not self._stopping:
+                if message.qos == 0 and len(self._order) >= MAX_UNCONFIRMED:
+                    logger().warning("dropped", reason="qos0_overflow")
+                    continue
+                taken = _Taken(message.mid, message.qos)
+                self._order.append(taken)
+                tasks.create_task(self._settle(taken, self._inbound(message), handle), name="command")
+        if not self._stopping:
+            raise _as_ours(self._client._disconnected.exception())
+
+    def stop(self) -> None:
+        """End ``serve`` once what was taken is settled; what was not taken stays with the broker."""
+        self._stopping = True
+        self._inbox.put_nowait(None)
+
+    async def _settle(self, taken: _Taken, inbound: Inbound, handle: Handler) -> None:
+        try:
+            answer = await handle(inbound)
+            if answer is not None:
+                self.publish(answer)
+        except Exception as error:
+            logger().error("unanswered", exc_info=error)
+        taken.settled = True
+        while self._order and self._order[0].settled:
+            done = self._order.popleft()
+            if not self._lost:
+                self._paho.ack(done.mid, done.qos)
+
+    def _inbound(self, message: aiomqtt.Message) -> Inbound:
+        properties = message.properties
+        return Inbound(
+            topic=str(message.topic),
+            payload=bytes(message.payload),
+            retain=message.retain,
+            received_at=self._clock(),
+            response_topic=getattr(properties, "ResponseTopic", None),
+            correlation_data=getattr(properties, "CorrelationData", None),
+            expiry_s=getattr(properties, "MessageExpiryInterval", None),
+        )
+
+    def _on_puback(self, mid: int, reason: ReasonCode) -> None:
+        confirmation = self._confirmations.pop(mid, None)
+        if confirmation is None or confirmation.done():
+            return
+        if reason.is_failure:
+            confirmation.set_exception(PublishRefusedError(str(reason)))
+        else:
+            confirmation.set_result(None)
+
+    def lose(self) -> None:
+        """Note that the connection is gone: nothing that waits for the broker will be confirmed."""
+        self._lost = True
+        for confirmation in self._confirmations.values():
+            if not confirmation.done():
+                confirmation.set_exception(BrokerLostError())
+        self._confirmations.clear()
+        self._inbox.put_nowait(None)
+
+
+@contextlib.asynccontextmanager
+async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]) -> AsyncIterator[Session]:
+    """Connect with the daemon's own client id and its persistent session (MQTT 5, clean start off).
+
+    Raises ``BrokerLostError`` when there is no broker, ``OperatorError`` when it refuses us.
+    """
+    properties = Properties(PacketTypes.CONNECT)
+    properties.SessionExpiryInterval = settings.session_expiry_s
+    properties.ReceiveMaximum = settings.receive_maximum
+    properties.MaximumPacketSize = settings.max_command_bytes + _PACKET_OVERHEAD
+    inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
+    client = _client(
+        settings,
+        identifier=settings.client_id,
+        inbox=inbox,
+        clean_start=False,
+        properties=properties,
+        will=aiomqtt.Will(will.topic, will.payload, 1, will.retain),
+    )
+    session = Session(client, inbox, clock)
+    async with _connected(client):
+        client._disconnected.add_done_callback(lambda _: session.lose())
+        yield session
+
+
+async def look(settings: Settings, filters: Iterable[str], end_topic: str) -> dict[str, bytes]:
+    """Read retained messages on a throwaway connection: topic → payload.
+
+    Brokers send what is retained when they take a subscription, so a message of our own to ``end_topic``, sent
+    afterwards, arrives behind it. Raises ``BrokerLostError`` or ``OperatorError``, as ``connect`` does.
+    """
+    inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
+    client = _client(settings, identifier=f"{settings.client_id}-look-{secrets.token_hex(4)}", inbox=inbox)
+    found: dict[str, bytes] = {}
+    async with _connected(client):
+        await _subscribe(client, [*filters, end_topic], SubscribeOptions(qos=0))
+        await client.publish(end_topic, b"")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while (message := await inbox.get()) is not None and str(message.topic) != end_topic:
+                    if message.retain:
+                        found[str(message.topic)] = bytes(message.payload)
+        except TimeoutError:
+            msg = "the broker did not answer a look at what is retained"
+            raise BrokerLostError(msg) from None
+    return found
+
+
+async def wait_for_change(settings: Settings, topic: str, known: bytes | None) -> None:
+    """Wait on a throwaway connection until what is published to ``topic`` is something else than ``known``."""
+    inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
+    client = _client(settings, identifier=f"{settings.client_id}-look-{secrets.token_hex(4)}", inbox=inbox)
+    async with _connected(client):
+        client._disconnected.add_done_callback(lambda _: inbox.put_nowait(None))
+        await _subscribe(client, [topic], SubscribeOptions(qos=1))
+        while (message := await inbox.get()) is not None and bytes(message.payload) == known:
+            pass
+
+
+def _client(
+    settings: Settings, *, identifier: str, inbox: asyncio.Queue[aiomqtt.Message | None], **more: Any
+) -> aiomqtt.Client:
+    class Intake(asyncio.Queue[aiomqtt.Message]):
+        """aiomqtt's own iterator makes a task per message; its queue class is a public hook to go round that."""
+
+        def put_nowait(self, item: aiomqtt.Message) -> None:
+            inbox.put_nowait(item)
+
+    password = settings.broker_secret
+    return aiomqtt.Client(
+        settings.broker_host,
+        settings.broker_port,
+        username=settings.broker_user,
+        password=None if password is None else password.get_secret_value(),
+        identifier=identifier,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        queue_type=Intake,
+        timeout=CONNECT_TIMEOUT_S,
+        keepalive=KEEPALIVE_S,
+        # Without it, Nagle's algorithm and delayed ACKs cost 40 ms and more per round trip.
+        socket_options=_NODELAY,
+        tls_context=_tls(settings),
+        **more,
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.broker_tls:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.broker_ca)
+    except (OSError, ssl.SSLError) as error:
+        msg = f"the CA file {settings.broker_ca} cannot be used: {error.strerror}"
+        raise OperatorError(msg) from None
+
+
+@contextlib.asynccontextmanager
+async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
+    try:
+        async with client:
+            yield
+    except aiomqtt.MqttError as error:
+        raise _as_ours(error) from None
+
+
+def _as_ours(error: BaseException | None) -> Exception:
+    """Name the end of a connection in our own terms; the text is the broker's reason or the system's."""
+    reason = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
+    if isinstance(reason, ReasonCode) and reason.value == _SESSION_TAKEN_OVER:
+        msg = "another client took over the session; is a second daemon running with this client id?"
+        return SessionTakenOverError(msg)
+    return BrokerLostError(str(reason if reason is not None else error or "the broker closed the connection"))
+
+
+async def _subscribe(client: aiomqtt.Client, topics: Iterable[str], options: SubscribeOptions) -> None:
+    granted = await client.subscribe([(topic, options) for topic in topics])
+    refused = [str(code) for code in granted if isinstance(code, ReasonCode) and code.is_failure]
+    if refused:
+        msg = f"the broker refuses the daemon's subscriptions ({refused[0]}); see the acl in mosquitto/"
+        raise BrokerLostError(msg)
+
+
+def _publish_properties(message: Outbound) -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)
+    if message.payload:
+        properties.ContentType = "application/json"
+        properties.PayloadFormatIndicator = 1
+    if message.jws is not None:
+        properties.UserProperty = [("jws", message.jws)]
+    if message.correlation_data is not None:
+        properties.CorrelationData = message.correlation_data
+    return properties
+
+
+def _look_at(confirmation: asyncio.Future[None]) -> None:
+    # Whoever published without waiting has no use for the outcome; asyncio must not complain that nobody looked.
+    if not confirmation.cancelled():
+        confirmation.exception()
+
+
+def _take_over_acknowledgements(client: aiomqtt.Client, on_puback: Callable[[int, ReasonCode], None]) -> PahoClient:
+    """Reach below aiomqtt 2.5, the one place that does, for three things that it does not offer.
+
+    Manual acknowledgement, or a crash would lose what was acknowledged before it was handled; publishing without a
+    list of all pending calls per call; and the reason code of a PUBACK. aiomqtt 3 has them in public.
+    """
+    paho = client._client
+    paho.manual_ack_set(True)
+
+    def on_publish(
+        _client: PahoClient, _data: object, mid: int, reason: ReasonCode, _properties: Mapping[str, Any]
+    ) -> None:
+        on_puback(mid, reason)
+
+    paho.on_publish = on_publish  # type: ignore[assignment]
+    return paho

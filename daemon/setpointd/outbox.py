@@ -1,0 +1,108 @@
+"""What was committed reaches the broker, at least once, whatever happens in between.
+
+Rules:
+
+- A row leaves the outbox only after the PUBACK of what was published for it.
+- An ``updated`` row says that a service changed, not how: what is published is its state now. So rows of one service
+  are conflated, updates are never published out of order, and the last one always arrives.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from setpoint_contracts import Topics, strictjson
+from setpointd.errors import BrokerLostError, PublishRefusedError, StoreError
+from setpointd.keys import Keys
+from setpointd.log import logger
+from setpointd.messages import Outbound
+from setpointd.metrics import Metrics
+from setpointd.records import OutboxRow, Stamp
+from setpointd.store import Store
+from setpointd.tx import Snapshot
+
+Publish = Callable[[Outbound], asyncio.Future[None]]
+
+_BATCH = 200
+_RETRY_S = 5.0
+
+
+class Outbox:
+    """Publishes the rows of a store's outbox. ``stamp`` gives the stamp of its own housekeeping writes."""
+
+    def __init__(self, store: Store, keys: Keys, topics: Topics, metrics: Metrics, stamp: Callable[[], Stamp]) -> None:
+        self._store = store
+        self._keys = keys
+        self._topics = topics
+        self._metrics = metrics
+        self._stamp = stamp
+        self._wake = asyncio.Event()
+        self._empty = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look for rows: something was committed, or the broker is there again."""
+        self._empty.clear()
+        self._wake.set()
+
+    async def drained(self) -> None:
+        """Wait until there is nothing to publish."""
+        await self._empty.wait()
+
+    async def run(self, publish: Publish) -> None:
+        """Publish what comes, until cancelled or the broker is lost."""
+        self.wake()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                while await self._publish_some(publish):
+                    pass
+                if not self._wake.is_set():
+                    self._empty.set()
+            except BrokerLostError:
+                return
+            except (PublishRefusedError, StoreError) as error:
+                logger().error("outbox_stuck", reason=str(error.args[0]), retry_s=_RETRY_S)
+                asyncio.get_running_loop().call_later(_RETRY_S, self._wake.set)
+
+    async def _publish_some(self, publish: Publish) -> bool:
+        """Publish the oldest rows; whether there were any. Raises once those that were confirmed are taken out."""
+        with self._store.read() as snapshot:
+            rows = snapshot.outbox(_BATCH)
+            groups = _conflate(rows)
+            waiting = [(group, [publish(message) for message in self._render(snapshot, group[-1])]) for group in groups]
+        confirmed: list[int] = []
+        failure: BaseException | None = None
+        for group, confirmations in waiting:
+            results = await asyncio.gather(*confirmations, return_exceptions=True)
+            if errors := [result for result in results if isinstance(result, BaseException)]:
+                failure = errors[0]
+            else:
+                confirmed += [row.id for row in group]
+                self._metrics.published(group[-1].kind)
+        if confirmed:
+            await self._store.write(self._stamp(), lambda tx: tx.published(confirmed))
+        if failure is not None:
+            raise failure
+        return bool(rows)
+
+    def _render(self, snapshot: Snapshot, row: OutboxRow) -> list[Outbound]:
+        if row.kind == "audit":
+            event = snapshot.audit_event(row.ref)
+            return [] if event is None else [self._message(self._topics.audit(event["action"]), event, retain=False)]
+        topic = self._topics.updated(row.ref)
+        document = snapshot.current(row.ref)
+        if document is not None and not document.deleted:
+            return [self._message(topic, document.as_wire(), retain=True)]
+        clear = Outbound(topic, b"", retain=True)
+        return [clear] if document is None else [self._message(topic, document.as_wire(), retain=False), clear]
+
+    def _message(self, topic: str, document: object, *, retain: bool) -> Outbound:
+        return self._keys.signed(topic, strictjson.dumps(document).encode(), retain=retain)
+
+
+def _conflate(rows: list[OutboxRow]) -> list[list[OutboxRow]]:
+    """Put the rows of one service together; an audit event stands alone."""
+    groups: dict[tuple[str, str], list[OutboxRow]] = {}
+    for row in rows:
+        groups.setdefault((row.kind, row.ref), []).append(row)
+    return list(groups.values())
