@@ -36,13 +36,13 @@ _RESULT_OR_ERROR = {
     "oneOf": [
         {"properties": {"ok": {"const": True}}, "required": ["result"]},
         {"properties": {"ok": {"const": False}}, "required": ["error"]},
-    ]
+    ],
 }
 _SECRET_OR_PAIR = {
     "oneOf": [
         {"properties": {"kty": {"const": "oct"}, "alg": {"const": "HS256"}}, "required": ["k"]},
         {"properties": {"kty": {"const": "OKP"}, "alg": {"const": "Ed25519"}}, "required": ["crv", "x"]},
-    ]
+    ],
 }
 _BEYOND_FIELDS: dict[type[BaseModel], dict[str, Any]] = {Reply: _RESULT_OR_ERROR, Token: _SECRET_OR_PAIR}
 _COMPACT_JWS = r"^\s*[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\s*$"
@@ -59,7 +59,7 @@ _JSON = {
                 "type": "string",
                 "pattern": _DETACHED_JWS,
                 "description": "A detached compact JWS over exactly the payload bytes; its header names the topic.",
-            }
+            },
         },
     },
 }
@@ -80,7 +80,7 @@ class _WireSchema(GenerateJsonSchema):
 
     schema_dialect = DIALECT
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002 - pydantic's signature
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -118,7 +118,7 @@ def document() -> dict[str, Any]:
                 "protocol": "mqtt",
                 "protocolVersion": "5.0",
                 "description": "Any MQTT broker. Callers may use 3.1.1 too. Who may connect is the broker's matter.",
-            }
+            },
         },
         "channels": {
             **{_slug(name): _command_channel(name, topics) for name, _ in _commands()},

@@ -35,7 +35,7 @@ class Command(BaseModel):
     result: ClassVar[type[Result]]
 
     @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's signature
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "name" in cls.__dict__:
             COMMANDS[cls.name] = cls
@@ -58,5 +58,6 @@ class MutationResult(Result):
     """What a mutation answers with."""
 
     dry_run: bool | None = Field(
-        default=None, description="True when nothing was written, because the caller asked so."
+        default=None,
+        description="True when nothing was written, because the caller asked so.",
     )

@@ -20,7 +20,7 @@ class InvalidJsonError(ValueError):
     """The text is not JSON that Setpoint accepts; the message says which rule it breaks, and nothing of the text."""
 
 
-def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def loads(data: bytes) -> Any:
     """Read one JSON text; raises ``InvalidJsonError``, whatever the bytes are."""
     try:
         text = data.decode("utf-8")
@@ -43,12 +43,12 @@ def loads(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
     return value
 
 
-def dumps(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def dumps(value: Any) -> str:
     """Write compact JSON, keys in the order given. What ``loads`` read, this writes."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def canonical(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def canonical(value: Any) -> str:
     """Write JSON so that two values are the same text exactly when they are the same JSON.
 
     Keys are sorted, and 1, 1.0 and true are three values (Python's ``==`` takes them for one).
@@ -81,7 +81,7 @@ def _too_deep() -> InvalidJsonError:
     return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
 
 
-def _is_too_deep(value: Any) -> bool:  # noqa: ANN401 - any JSON value
+def _is_too_deep(value: Any) -> bool:
     # Level by level: the json module reads deeper values than Python code can recurse into.
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
@@ -90,7 +90,7 @@ def _is_too_deep(value: Any) -> bool:  # noqa: ANN401 - any JSON value
     return bool(level)
 
 
-def _no_surrogates(value: Any) -> None:  # noqa: ANN401 - any JSON value
+def _no_surrogates(value: Any) -> None:
     try:
         dumps(value).encode("utf-8")
     except UnicodeEncodeError:
@@ -98,7 +98,7 @@ def _no_surrogates(value: Any) -> None:  # noqa: ANN401 - any JSON value
         raise InvalidJsonError(msg) from None
 
 
-def loads_leniently(data: bytes) -> Any:  # noqa: ANN401 - any JSON value
+def loads_leniently(data: bytes) -> Any:
     """Read what the json module reads, duplicate keys and NaN included; ValueError for the rest."""
     try:
         return json.loads(data)

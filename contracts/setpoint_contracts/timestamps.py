@@ -32,7 +32,9 @@ def _normalised(text: str) -> str:
 
 
 Timestamp = Annotated[
-    str, StringConstraints(strict=True, pattern=_DATE_AND_TIME + r"\.[0-9]{3}Z$"), AfterValidator(_normalised)
+    str,
+    StringConstraints(strict=True, pattern=_DATE_AND_TIME + r"\.[0-9]{3}Z$"),
+    AfterValidator(_normalised),
 ]
 """A time as Setpoint writes it, e.g. ``2026-11-23T10:00:00.123Z``."""
 

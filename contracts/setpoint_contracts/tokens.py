@@ -91,11 +91,11 @@ class Token(BaseModel):
         return self
 
     @classmethod
-    def new(cls, alg: Algorithm, kid: str, name: str, role: Role, **more: Any) -> Self:  # noqa: ANN401 - optional fields
+    def new(cls, alg: Algorithm, kid: str, name: str, role: Role, **more: Any) -> Self:
         """Make a token with a fresh key; ``more`` may hold ``services`` and ``expires_at``."""
         key = OctKey.generate_key(_KEY_BYTES * 8) if alg == "HS256" else OKPKey.generate_key("Ed25519")
         return cls.model_validate(
-            {**key.as_dict(private=True), "kid": kid, "alg": alg, "name": name, "role": role, **more}
+            {**key.as_dict(private=True), "kid": kid, "alg": alg, "name": name, "role": role, **more},
         )
 
     @classmethod

@@ -59,7 +59,10 @@ async def _run(settings: Settings) -> None:
     async with _open_store(settings.data_dir, metrics) as store:
         daemon = Daemon(settings, store, keys, metrics)
         async with health.serve(
-            settings.http_host, settings.http_port, health=daemon.health, metrics=metrics.render
+            settings.http_host,
+            settings.http_port,
+            health=daemon.health,
+            metrics=metrics.render,
         ) as (host, port):
             logger().info("listening", http=f"{host}:{port}", instance=daemon.runtime.instance)
             await daemon.run()
@@ -86,7 +89,10 @@ class Daemon:
         self._metrics = metrics
         self._topics = Topics(settings.topic_prefix)
         self.runtime = Runtime(
-            version=__version__, instance=str(uuid.uuid4()), started_at=time.time(), limits=settings.limits
+            version=__version__,
+            instance=str(uuid.uuid4()),
+            started_at=time.time(),
+            limits=settings.limits,
         )
         self._since = rfc3339(self.runtime.started_at)
         self._tokens = self._read_tokens()
@@ -137,7 +143,7 @@ class Daemon:
     # The connection
 
     async def _stay_connected(self) -> SetpointdError | None:
-        """Connect, and again whenever the connection is lost; returns at the end, with the reason if it is a bad one."""
+        """Connect, and again whenever the connection is lost; returns at the end, with the reason for a bad one."""
         pause, longest = _BACKOFF_S
         while not self._stopping.is_set():
             try:
@@ -147,7 +153,7 @@ class Daemon:
                 if self.runtime.connected:
                     pause = _BACKOFF_S[0]
                 self._disconnected(str(lost.args[0] if lost.args else "connection lost"))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, longest)
             except OperatorError as error:
                 self._disconnected(str(error.args[0]))
@@ -228,7 +234,7 @@ class Daemon:
     def _connected(self, session: mqtt.Session) -> None:
         self._session = session
         self.runtime.connected = True
-        self._metrics.connected(True)
+        self._metrics.connected(up=True)
         logger().info("connected", broker=f"{self._settings.broker_host}:{self._settings.broker_port}")
         session.publish(self._keys.signed(self._topics.keys, self._keys.public_jwks(), retain=True))
         session.publish(self._health_message(ok=True, event="online"))
@@ -239,7 +245,7 @@ class Daemon:
         self._session = None
         self.runtime.connected = False
         self._broker_problem = problem
-        self._metrics.connected(False)
+        self._metrics.connected(up=False)
 
     async def _handle(self, inbound: Inbound) -> Outbound | None:
         if inbound.topic != self._topics.epoch:

@@ -93,7 +93,7 @@ def health_document(runtime: Runtime, epoch: int, at: str, *, ok: bool, event: s
             "epoch": epoch,
             "version": runtime.version,
             "mode": runtime.mode,
-        }
+        },
     ).encode()
 
 

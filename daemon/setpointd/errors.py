@@ -14,7 +14,7 @@ class SetpointdError(Exception):
     """The root of the daemon's own errors."""
 
 
-class Rejected(SetpointdError):
+class Rejected(SetpointdError):  # noqa: N818 - a refusal is an ordinary outcome of a command, not a fault
     """A command is refused. ``message`` is for people and says what to do; ``details`` are for programs."""
 
     def __init__(self, code: Code, message: str, **details: Any) -> None:

@@ -28,7 +28,8 @@ from setpointd.log import logger
 from setpointd.metrics import CONTENT_TYPE as METRICS_TYPE
 
 REQUEST_DEADLINE_S = 5.0
-"""Seconds for one request, from the end of the one before it (or the connection's start) to its answer's last byte."""
+"""Seconds for one request, from the end of the one before it (or the connection's start) to its answer's last byte.
+Closing has as long again."""
 MAX_CONNECTIONS = 64
 """Connections held open at once."""
 MAX_REQUESTS = 100
@@ -37,10 +38,8 @@ MAX_HEAD_BYTES = 8192
 """Request line and header fields, in bytes; more is answered with 431 (give or take one read)."""
 
 _READ_BYTES = 4096
-_LINGER_S = 1.0
 _TEXT = "text/plain; charset=utf-8"
 _AUTHORITY = re.compile(rb"^https?://[^/?]*", re.IGNORECASE)  # absolute-form targets: RFC 9112, 3.2.2
-_log = logger()
 
 Status = Literal["pass", "warn", "fail"]
 _SEVERITY: tuple[Status, ...] = ("pass", "warn", "fail")
@@ -213,7 +212,7 @@ class _Connections:
         self._tasks.pop(task, None)
         writer.transport.abort()  # here, because a task that is cancelled before its first step runs no code of its own
         if not task.cancelled() and (exc := task.exception()) is not None:
-            _log.error("http_request_failed", exc_info=exc)
+            logger().error("http_request_failed", exc_info=exc)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # drain() is to wait until the kernel has everything
@@ -226,7 +225,7 @@ class _Connections:
                     break
                 self._answered()
                 await asyncio.sleep(0)  # pipelined requests are there already: let others have their turn
-            async with asyncio.timeout(_LINGER_S):
+            async with asyncio.timeout(self._deadline_s):
                 await _linger(reader, writer)
         except OSError:  # the peer is gone, or a deadline has passed (TimeoutError is one too): nobody to tell
             return
@@ -238,7 +237,12 @@ class _Connections:
             self._tasks[task] = None
 
     async def _exchange(
-        self, conn: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, last: bool
+        self,
+        conn: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        last: bool,
     ) -> bool:
         """Answer one request; False when there was none, or when there cannot be another one."""
         with_body = True

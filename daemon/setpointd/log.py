@@ -34,7 +34,10 @@ _QUOTED = re.compile(r"[(<]")
 
 
 def configure(
-    *, fmt: Literal["auto", "json", "console"] = "auto", level: str = "info", stream: TextIO | None = None
+    *,
+    fmt: Literal["auto", "json", "console"] = "auto",
+    level: str = "info",
+    stream: TextIO | None = None,
 ) -> None:
     """Set up structlog and the standard library's logging for the whole process; may be called again.
 

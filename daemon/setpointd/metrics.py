@@ -63,7 +63,10 @@ class Metrics:
 
     def _count_commands(self) -> None:
         self._commands = Counter(
-            "setpoint_commands", "Commands answered, by outcome.", ("command", "code"), registry=self._registry
+            "setpoint_commands",
+            "Commands answered, by outcome.",
+            ("command", "code"),
+            registry=self._registry,
         )
         self._command_seconds = Histogram(
             "setpoint_command_duration_seconds",
@@ -73,10 +76,15 @@ class Metrics:
             buckets=_SECONDS,
         )
         self._dropped = Counter(
-            "setpoint_messages_dropped", "Messages dropped without a reply.", ("reason",), registry=self._registry
+            "setpoint_messages_dropped",
+            "Messages dropped without a reply.",
+            ("reason",),
+            registry=self._registry,
         )
         self._replayed = Counter(
-            "setpoint_replies_replayed", "Stored replies sent again, without a second effect.", registry=self._registry
+            "setpoint_replies_replayed",
+            "Stored replies sent again, without a second effect.",
+            registry=self._registry,
         )
 
     def _count_store_and_broker(self) -> None:
@@ -87,16 +95,26 @@ class Metrics:
             buckets=_SECONDS,
         )
         self._commit_jobs = Histogram(
-            "setpoint_commit_jobs", "Commands in one commit.", registry=self._registry, buckets=_JOBS
+            "setpoint_commit_jobs",
+            "Commands in one commit.",
+            registry=self._registry,
+            buckets=_JOBS,
         )
         self._published = Counter(
-            "setpoint_published", "Outbox messages the broker has acknowledged.", ("kind",), registry=self._registry
+            "setpoint_published",
+            "Outbox messages the broker has acknowledged.",
+            ("kind",),
+            registry=self._registry,
         )
         self._connected = Gauge(
-            "setpoint_broker_connected", "1 while connected to the broker.", registry=self._registry
+            "setpoint_broker_connected",
+            "1 while connected to the broker.",
+            registry=self._registry,
         )
         self._connections = Counter(
-            "setpoint_broker_connections", "Connections made to the broker.", registry=self._registry
+            "setpoint_broker_connections",
+            "Connections made to the broker.",
+            registry=self._registry,
         )
 
     def observe(self, source: Callable[[], Observed]) -> None:
@@ -128,7 +146,7 @@ class Metrics:
         """Count an outbox message of a ``kind`` (``updated``, ``audit``, …) that the broker has acknowledged."""
         self._published.labels(kind).inc()
 
-    def connected(self, up: bool) -> None:  # noqa: FBT001 - the state is the whole message: connected(True)
+    def connected(self, up: bool) -> None:  # noqa: FBT001 - the state is the whole message
         """Note that the connection to the broker was made or lost; every ``True`` counts as a new connection."""
         self._connected.set(up)
         if up:

@@ -55,7 +55,10 @@ class Session:
     """One connection to the broker, from CONNACK until it is lost or left."""
 
     def __init__(
-        self, client: aiomqtt.Client, inbox: asyncio.Queue[aiomqtt.Message | None], clock: Callable[[], float]
+        self,
+        client: aiomqtt.Client,
+        inbox: asyncio.Queue[aiomqtt.Message | None],
+        clock: Callable[[], float],
     ) -> None:
         self._client = client
         self._paho = _take_over_acknowledgements(client, self._on_puback)
@@ -104,7 +107,7 @@ class Session:
                 self._order.append(taken)
                 tasks.create_task(self._settle(taken, self._inbound(message), handle), name="command")
         if not self._stopping:
-            raise _as_ours(self._client._disconnected.exception())
+            raise _as_ours(self._client._disconnected.exception())  # noqa: SLF001 - see _take_over_acknowledgements
 
     def stop(self) -> None:
         """End ``serve`` once what was taken is settled; what was not taken stays with the broker."""
@@ -116,7 +119,7 @@ class Session:
             answer = await handle(inbound)
             if answer is not None:
                 self.publish(answer)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the acknowledging edge: no message may come forever
             logger().error("unanswered", exc_info=error)
         taken.settled = True
         while self._order and self._order[0].settled:
@@ -176,7 +179,7 @@ async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]
     )
     session = Session(client, inbox, clock)
     async with _connected(client):
-        client._disconnected.add_done_callback(lambda _: session.lose())
+        client._disconnected.add_done_callback(lambda _: session.lose())  # noqa: SLF001 - see _take_over_acknowledgements
         yield session
 
 
@@ -208,14 +211,18 @@ async def wait_for_change(settings: Settings, topic: str, known: bytes | None) -
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
     client = _client(settings, identifier=f"{settings.client_id}-look-{secrets.token_hex(4)}", inbox=inbox)
     async with _connected(client):
-        client._disconnected.add_done_callback(lambda _: inbox.put_nowait(None))
+        client._disconnected.add_done_callback(lambda _: inbox.put_nowait(None))  # noqa: SLF001 - see _take_over_acknowledgements
         await _subscribe(client, [topic], SubscribeOptions(qos=1))
         while (message := await inbox.get()) is not None and bytes(message.payload) == known:
             pass
 
 
 def _client(
-    settings: Settings, *, identifier: str, inbox: asyncio.Queue[aiomqtt.Message | None], **more: Any
+    settings: Settings,
+    *,
+    identifier: str,
+    inbox: asyncio.Queue[aiomqtt.Message | None],
+    **more: Any,
 ) -> aiomqtt.Client:
     class Intake(asyncio.Queue[aiomqtt.Message]):
         """aiomqtt's own iterator makes a task per message; its queue class is a public hook to go round that."""
@@ -301,11 +308,15 @@ def _take_over_acknowledgements(client: aiomqtt.Client, on_puback: Callable[[int
     Manual acknowledgement, or a crash would lose what was acknowledged before it was handled; publishing without a
     list of all pending calls per call; and the reason code of a PUBACK. aiomqtt 3 has them in public.
     """
-    paho = client._client
-    paho.manual_ack_set(True)
+    paho = client._client  # noqa: SLF001 - see _take_over_acknowledgements
+    paho.manual_ack_set(on=True)
 
     def on_publish(
-        _client: PahoClient, _data: object, mid: int, reason: ReasonCode, _properties: Mapping[str, Any]
+        _client: PahoClient,
+        _data: object,
+        mid: int,
+        reason: ReasonCode,
+        _properties: Mapping[str, Any],
     ) -> None:
         on_puback(mid, reason)
 

@@ -98,7 +98,11 @@ class Request:
 
 
 def _reply_topic(
-    readable: dict[str, Any], inbound: Inbound, who: Principal, topics: Topics, default: str
+    readable: dict[str, Any],
+    inbound: Inbound,
+    who: Principal,
+    topics: Topics,
+    default: str,
 ) -> tuple[str | None, str | None]:
     """Choose where to answer, and say why the wish was refused if it was (then the default is chosen)."""
     fallback = topics.reply(who.name, default)

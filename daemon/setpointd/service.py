@@ -29,7 +29,7 @@ from setpointd.store import Store
 from setpointd.tx import Tx
 
 
-class _Undo(Exception):
+class _Undo(Exception):  # noqa: N818 - a way out of a savepoint, not an error
     """A dry run is over: its writes are undone, its result stands."""
 
 
@@ -78,7 +78,7 @@ class Service:
         except StoreError:
             message = "the store could not be written; nothing of this command has happened, send it again"
             answer = await self._refuse(request, Rejected(Code.UNAVAILABLE, message), now)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of the pipeline: one bad command must not end the daemon
             logger().error("internal_error", request_id=request.jti, exc_info=error)
             message = "the daemon failed at this command; its log says where"
             answer = await self._refuse(request, Rejected(Code.INTERNAL, message), now)
@@ -133,7 +133,7 @@ class Service:
             with tx.savepoint():
                 result = HANDLERS[command.name](tx, call, command)
                 if command.dry_run:
-                    raise _Undo
+                    raise _Undo  # noqa: TRY301 - leaving the savepoint is the point
         except _Undo:
             return {**result, "dry_run": True}
         return result

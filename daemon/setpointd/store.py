@@ -120,12 +120,12 @@ class Store:
         try:
             with writer_lock(self._data_dir), self._writer.atomic():
                 outcomes = [self._run(job) for job in batch]
-            self.failing = False
-            return outcomes
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of the writer loop: it must outlive any batch
             self.failing = True
             failure = _store_error(error)
             return [(job.answer, None, failure) for job in batch]
+        self.failing = False
+        return outcomes
 
     def _run(self, job: _Job) -> _Outcome:
         try:

@@ -105,7 +105,7 @@ class Snapshot:
         """Every living service with its config."""
         for row in self._all(
             "SELECT v.* FROM config_state s JOIN config_versions v ON v.service = s.service AND v.version = s.version"
-            " WHERE s.deleted = 0"
+            " WHERE s.deleted = 0",
         ):
             yield _document(row, json.loads(row["config_json"]))
 
@@ -190,7 +190,13 @@ class Tx(Snapshot):
     # Config
 
     def write_version(
-        self, service: str, base: Document | None, config: dict[str, Any] | None, *, op: str, reason: str | None
+        self,
+        service: str,
+        base: Document | None,
+        config: dict[str, Any] | None,
+        *,
+        op: str,
+        reason: str | None,
     ) -> Document:
         """Make the next version of a service; ``config`` None makes a tombstone.
 
@@ -390,7 +396,9 @@ class Tx(Snapshot):
     def revoke_token(self, kid: str) -> bool:
         """Revoke a token; whether there was one that was not revoked yet."""
         revoked = self._do(
-            "UPDATE api_tokens SET revoked_at = :at WHERE kid = :kid AND revoked_at IS NULL", kid=kid, at=self.stamp.at
+            "UPDATE api_tokens SET revoked_at = :at WHERE kid = :kid AND revoked_at IS NULL",
+            kid=kid,
+            at=self.stamp.at,
         )
         if revoked:
             self.audit(Action.REVOKE_TOKEN, kid=kid)
