@@ -1,0 +1,161 @@
+"""Commands, their parameters, and the envelope around them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from setpoint_contracts import COMMANDS, Claims, Code, Mutation, Permission
+from setpoint_contracts.envelope import readable_claims, usable_jti
+
+CLAIMS = {"jti": "a", "aud": "config/cmd/info", "iat": 1, "exp": 2}
+
+
+def test_the_commands_are_those_of_the_wire() -> None:
+    """Each command has the permission that the wire gives it, and the mutations are known as such."""
+    assert {name: command.needs for name, command in COMMANDS.items()} == {
+        "info": Permission.READ,
+        "status": Permission.READ,
+        "get": Permission.READ,
+        "list": Permission.READ,
+        "set": Permission.WRITE,
+        "patch": Permission.WRITE,
+        "delete": Permission.DELETE,
+        "token/list": Permission.MANAGE,
+    }
+    assert {name for name, command in COMMANDS.items() if command.mutation} == {"set", "patch", "delete"}
+    assert all(issubclass(command, Mutation) == command.mutation for command in COMMANDS.values())
+
+
+@pytest.mark.parametrize(
+    ("command", "params"),
+    [
+        ("info", {}),
+        ("get", {"service": "stt"}),
+        ("get", {"service": "stt", "version": 1, "key": "model"}),
+        ("get", {"service": "stt", "revision": 0}),
+        ("get", {"service": "stt", "time": "2026-11-23T10:00:00+01:00"}),
+        ("list", {"prefix": "t", "limit": 1000, "after": "stt"}),
+        ("set", {"service": "stt", "config": {}, "expected_version": 0}),
+        ("set", {"service": "stt", "config": {"a": None}, "reason": "x" * 500, "dry_run": True}),
+        ("patch", {"service": "stt", "patch": {"a": None}}),
+        ("delete", {"service": "stt", "expected_version": 2**53 - 1}),
+    ],
+)
+def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
+    """Parameters within their bounds are taken, and a command names the service that it touches."""
+    parsed = COMMANDS[command].model_validate(params)
+    assert parsed.touches() == ((params["service"],) if "service" in params else ())
+
+
+@pytest.mark.parametrize(
+    ("command", "params", "field"),
+    [
+        ("info", {"x": 1}, "x"),
+        ("get", {}, "service"),
+        ("get", {"service": "+"}, "service"),
+        ("get", {"service": "stt", "version": 0}, "version"),
+        ("get", {"service": "stt", "version": 1.0}, "version"),
+        ("get", {"service": "stt", "version": "1"}, "version"),
+        ("get", {"service": "stt", "version": True}, "version"),
+        ("get", {"service": "stt", "version": 2**53}, "version"),
+        ("get", {"service": "stt", "revision": 10**400}, "revision"),
+        ("get", {"service": "stt", "time": 1795428000}, "time"),
+        ("get", {"service": "stt", "version": 1, "time": "2026-11-23T10:00:00Z"}, ""),
+        ("get", {"service": "stt", "version": 1, "revision": 1}, ""),
+        ("list", {"limit": 0}, "limit"),
+        ("list", {"limit": 1001}, "limit"),
+        ("set", {"service": "stt"}, "config"),
+        ("set", {"service": "stt", "config": [1]}, "config"),
+        ("set", {"service": "stt", "config": {"9": 1}}, "config"),
+        ("set", {"service": "stt", "config": {"a\n": 1}}, "config"),
+        ("set", {"service": "stt", "config": {}, "expected_version": -1}, "expected_version"),
+        ("set", {"service": "stt", "config": {}, "expected_version": 2**63}, "expected_version"),
+        ("set", {"service": "stt", "config": {}, "dry_run": "yes"}, "dry_run"),
+        ("set", {"service": "stt", "config": {}, "dry_run": 1}, "dry_run"),
+        ("set", {"service": "stt", "config": {}, "reason": "x" * 501}, "reason"),
+        ("patch", {"service": "stt", "config": {}}, "patch"),
+        ("delete", {"service": ["stt"]}, "service"),
+    ],
+)
+def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:
+    """Nothing is coerced and nothing extra is taken; the error names the field, and shows nothing of the input."""
+    with pytest.raises(ValidationError) as caught:
+        COMMANDS[command].model_validate(params)
+    first = caught.value.errors(include_url=False)[0]
+    assert str(first["loc"][0] if first["loc"] else "") == field
+    assert "input_value" not in str(caught.value)
+
+
+def test_claims_tell_no_reply_from_the_default_one() -> None:
+    """`reply_to` null and `reply_to` left out are two things."""
+    assert "reply_to" not in Claims.model_validate(CLAIMS).model_fields_set
+    assert "reply_to" in Claims.model_validate({**CLAIMS, "reply_to": None}).model_fields_set
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"jti": ""},
+        {"jti": "a/b"},
+        {"jti": 1},
+        {"iat": "1"},
+        {"iat": True},
+        {"exp": -1},
+        {"exp": 10**400},
+        {"exp": None},
+        {"aud": None},
+        {"params": []},
+        {"params": None},
+        {"reply_to": 1},
+        {"nbf": "1"},
+        {"admin": True},
+    ],
+)
+def test_claims_that_do_not_fit(change: dict[str, Any]) -> None:
+    """A claim of another type, beyond its bounds, or unknown, is refused."""
+    with pytest.raises(ValidationError):
+        Claims.model_validate({**CLAIMS, **change})
+
+
+@pytest.mark.parametrize("missing", CLAIMS)
+def test_claims_that_must_be_there(missing: str) -> None:
+    """Without its id, topic or times a command is nothing."""
+    with pytest.raises(ValidationError):
+        Claims.model_validate({name: value for name, value in CLAIMS.items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    ("claims", "jti"),
+    [
+        (b'{"jti":"a","exp":NaN}', "a"),
+        (b'{"jti":"a","x":1,"x":2}', "a"),
+        (b'{"jti":"a","x":"\xff"}', "a"),
+        (b'{"jti":"a","x":' + b"[" * 100_000, "a"),
+        (b'{ "jti" : "a"', "a"),
+        (b'{"jti":"a/b"}', None),
+        (b'{"jti":"a\\n"}', None),
+        (b'{"jti":1}', None),
+        (b'{"jti":"' + b"x" * 65 + b'"}', None),
+        (b"{}", None),
+        (b"[]", None),
+        (b"1", None),
+        (b"", None),
+    ],
+)
+def test_a_signed_sender_gets_an_answer_to_claims_that_fail(claims: bytes, jti: str | None) -> None:
+    """The request id is made out of claims that are refused, when it can stand in a topic."""
+    assert usable_jti(readable_claims(claims)) == jti
+
+
+@given(st.binary())
+def test_any_claims_can_be_looked_at(claims: bytes) -> None:
+    """Whatever was signed, looking for the request id never fails."""
+    assert isinstance(readable_claims(claims), dict)
+
+
+def test_retryable_codes() -> None:
+    """Only these four say that the same command may still run."""
+    assert {code.value for code in Code if code.retryable} == {"rate_limited", "read_only", "unavailable", "internal"}
