@@ -1,0 +1,8 @@
+"""``python -m setpointd`` is ``setpointd``."""
+
+import sys
+
+from setpointd.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

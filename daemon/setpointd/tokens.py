@@ -1,0 +1,238 @@
+"""``setpointd token``: tokens, made and revoked straight in the store. A running daemon notices within a second."""
+
+import base64
+import contextlib
+import re
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from pydantic import ValidationError
+
+from setpoint_contracts import Role, Token, strictjson
+from setpoint_contracts.access import TokenInfo
+from setpoint_contracts.timestamps import rfc3339
+from setpoint_contracts.tokens import Algorithm, TokenFileError
+from setpointd import store
+from setpointd.errors import OperatorError
+from setpointd.keys import Keys, write_private
+from setpointd.records import Stamp
+
+ACTOR = "setpointd"
+"""Who did it, in audit events: somebody who may write to the data directory."""
+
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_TTL = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
+_MAX_TTL_S = 100 * 365 * _UNIT_S["d"]
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    envvar="SETPOINT_DATA_DIR",
+    show_envvar=True,
+    required=True,
+    help="Directory with the store.",
+)
+_a_file = click.Path(path_type=Path)
+
+
+def stamp() -> Stamp:
+    """Say who does something here, and when."""
+    return Stamp(rfc3339(time.time()), ACTOR)
+
+
+def new_kid() -> str:
+    """Make up a token id."""
+    return f"tok_{secrets.token_hex(8)}"
+
+
+def issue(data_dir: Path, token: Token, file: Path | None) -> None:
+    """Add a token to the store and write it to a file, if one is named: both or neither.
+
+    Of an Ed25519 token the store gets the public half only. Raises ``OperatorError``, ``OSError`` or ``sqlite3.Error``.
+    """
+    keys = Keys.load(data_dir)
+    with contextlib.ExitStack() as undo:
+        if file is not None:
+            _write(file, token)
+            undo.callback(file.unlink)
+        with store.writing(data_dir, stamp()) as tx:
+            try:
+                tx.add_token(token, keys.store_form(token))
+            except sqlite3.IntegrityError:
+                raise OperatorError(f"there is a token with the kid {token.kid} already") from None
+        undo.pop_all()
+
+
+def _write(file: Path, token: Token) -> None:
+    try:
+        write_private(file, token.dump())
+    except OSError:  # the disk is full: the file is there, but not all of the token
+        file.unlink()
+        raise
+
+
+@click.group("token")
+def command() -> None:
+    """Make, import, list and revoke tokens.
+
+    These commands work on the store itself. A daemon that runs on it notices within a second.
+    """
+
+
+@command.command("create")
+@click.argument("name")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True, help="What it may do.")
+@click.option("--services", metavar="GLOB", multiple=True, help="Services it may touch; may be repeated. Default: all.")
+@click.option("--ttl", metavar="TIME", help="How long it is valid, e.g. 90d; s, m, h, d or w. Default: until revoked.")
+@click.option("--alg", type=click.Choice(get_args(Algorithm)), help="How it signs. Default: HS256, a shared secret.")
+@click.option("--public-key", type=_a_file, metavar="FILE", help="The owner's Ed25519 public key, as PEM or JWK.")
+@click.option("--out", type=_a_file, metavar="FILE", help="New file for the token, readable by its owner only.")
+@_data_dir
+def create(
+    data_dir: Path,
+    name: str,
+    role: str,
+    services: tuple[str, ...],
+    ttl: str | None,
+    alg: str | None,
+    public_key: Path | None,
+    out: Path | None,
+) -> None:
+    """Make a token for NAME, the principal that it speaks for, and print its kid.
+
+    The key goes to the --out file and nowhere else: keep it safe, it cannot be shown again. Of an Ed25519 token the
+    store keeps the public half only. With --public-key no private key is made at all; the --out file, which may then
+    be left out, gets the public token.
+    """
+    if public_key is None and out is None:
+        raise click.UsageError("--out FILE is needed: it is the only place where the new key is written")
+    if public_key is not None and alg not in {None, "Ed25519"}:
+        raise click.UsageError("--public-key is for Ed25519")
+    expires_at = None if ttl is None else rfc3339(time.time() + _seconds(ttl))
+    more = {"services": services or None, "expires_at": expires_at}
+    try:
+        if public_key is None:
+            token = Token.new("Ed25519" if alg == "Ed25519" else "HS256", new_kid(), name, Role(role), **more)
+        else:
+            token = Token.model_validate({"name": name, "role": role, **_public_jwk(public_key), **more})
+    except ValidationError as error:
+        raise OperatorError(_problem(error)) from None
+    issue(data_dir, token, out)
+    click.echo(token.kid)
+
+
+@command.command("import")
+@click.argument("file", type=_a_file)
+@_data_dir
+def import_(data_dir: Path, file: Path) -> None:
+    """Add the token in FILE to the store and print its kid.
+
+    FILE is a JWK with kid, name, role, and perhaps services and expires_at. An Ed25519 key may be the public half;
+    the private half, if it is there, is not kept.
+    """
+    try:
+        token = Token.load(file)
+    except TokenFileError as error:
+        raise OperatorError(f"{file}: {str(error.args[0]).replace(': Field required', ' is missing')}") from None
+    if token.revoked_at is not None:
+        raise OperatorError(f"{file}: revoked_at: a token that was revoked is not taken back")
+    issue(data_dir, token.public(), None)
+    click.echo(token.kid)
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help='As JSON, {"tokens":[…]}, for programs.')
+@_data_dir
+def list_(data_dir: Path, *, as_json: bool) -> None:
+    """List all tokens, oldest first, without their keys."""
+    with store.writing(data_dir, stamp()) as tx:
+        tokens = [{field: row[field] for field in TokenInfo.model_fields} for row in tx.tokens()]
+    click.echo(strictjson.dumps({"tokens": tokens}) if as_json else _table(tokens))
+
+
+@command.command("revoke")
+@click.argument("kid")
+@_data_dir
+def revoke(data_dir: Path, kid: str) -> None:
+    """Revoke the token KID for good. `setpointd token list` shows the kids."""
+    with store.writing(data_dir, stamp()) as tx:
+        if kid not in {row["kid"] for row in tx.tokens()}:
+            raise OperatorError(f"there is no token with the kid {kid!r}: see `setpointd token list`")
+        revoked = tx.revoke_token(kid)
+    click.echo(f"{kid} is revoked" if revoked else f"{kid} was revoked before")
+
+
+def _seconds(ttl: str) -> int:
+    found = _TTL.fullmatch(ttl)
+    seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
+    if not 0 < seconds <= _MAX_TTL_S:
+        raise click.UsageError("--ttl is a number and s, m, h, d or w, e.g. 90d, and at most 100 years")
+    return seconds
+
+
+def _public_jwk(file: Path) -> dict[str, Any]:
+    """Read an Ed25519 public key. Its kid is the JWK's own, else a new one."""
+    content = file.read_bytes()
+    if content.lstrip().startswith(b"{"):
+        found = _read_jwk(file, content)
+        x, kid, private = found.get("x"), found.get("kid") or new_kid(), "d" in found
+        fits = found.get("kty") == "OKP" and found.get("crv") == "Ed25519"
+    else:
+        x, kid, private = _x_of_pem(content), new_kid(), b"PRIVATE KEY" in content
+        fits = x is not None
+    if private:
+        raise OperatorError(f"{file} is a private key: give the public half (openssl pkey -in FILE -pubout)")
+    if not fits:
+        raise OperatorError(f"{file} is no Ed25519 public key, neither PEM (SubjectPublicKeyInfo) nor JWK")
+    return {"kty": "OKP", "crv": "Ed25519", "alg": "Ed25519", "kid": kid, "x": x}
+
+
+def _read_jwk(file: Path, content: bytes) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = strictjson.loads(content)
+    except strictjson.InvalidJsonError as error:
+        raise OperatorError(f"{file}: {error.args[0]}") from None
+    return found
+
+
+def _x_of_pem(content: bytes) -> str | None:
+    try:
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    if not isinstance(key, Ed25519PublicKey):
+        return None
+    return base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{first['loc'][0]}: {first['msg']}" if first["loc"] else first["msg"]
+
+
+_HEADINGS = ("KID", "NAME", "ROLE", "SERVICES", "ALG", "STATE", "EXPIRES", "CREATED", "LAST USED")
+
+
+def _table(tokens: list[dict[str, Any]]) -> str:
+    now = rfc3339(time.time())
+    rows = [_HEADINGS, *(_row(token, now) for token in tokens)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _row(token: dict[str, Any], now: str) -> tuple[str, ...]:
+    state = "valid"
+    if token["revoked_at"] is not None:
+        state = "revoked"
+    elif token["expires_at"] is not None and token["expires_at"] <= now:
+        state = "expired"
+    services = "all" if token["services"] is None else ",".join(token["services"])
+    times = (token[field] or "-" for field in ("expires_at", "created_at", "last_used_at"))
+    return (token["kid"], token["name"], token["role"], services, token["alg"], state, *times)
