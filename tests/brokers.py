@@ -8,6 +8,7 @@ Rules that hold for both kinds:
 """
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,10 @@ START_TIMEOUT_S = 20.0
 # MQTT 3.1.1 CONNECT: clean session, keep-alive 60 s, empty client id (OASIS MQTT 3.1.1, section 3.1).
 _CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
 _CONNACK = b"\x20\x02"
+
+# Below the range that outgoing connections take their ports from: inside it, a client that keeps trying to reach a
+# stopped broker would sooner or later be given the broker's port as its own, and connect to itself.
+_ports = iter(secrets.SystemRandom().sample(range(20_000, 30_000), 10_000))
 
 
 class BrokerError(Exception):
@@ -202,14 +207,8 @@ def mosquitto_binary() -> str:
 
 
 def free_port() -> int:
-    """Return a port that nothing on 127.0.0.1 listens on, below the range that outgoing connections take theirs from.
-
-    Inside that range, a client that keeps trying to reconnect to a stopped broker would sooner or later be given the
-    broker's port as its own and connect to itself.
-    """
-    first = int(time.monotonic_ns() % 10_000)
-    for offset in range(10_000):
-        port = 20_000 + (first + offset) % 10_000
+    """Return a port that nothing on 127.0.0.1 listens on, another one each time."""
+    for port in _ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -217,7 +216,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
-    raise BrokerError("no free port between 20000 and 29999")
+    raise BrokerError("no free port is left between 20000 and 29999")
 
 
 def answers_connect(host: str, port: int) -> bool:
