@@ -16,12 +16,13 @@ from setpoint_contracts.timestamps import rfc3339
 from setpointd.allowance import Allowance
 from setpointd.auth import Keyring, authorise, check_token
 from setpointd.errors import Rejected, StoreError
+from setpointd.handlers import HANDLERS
 from setpointd.keys import Keys
 from setpointd.log import logger
 from setpointd.messages import Inbound, Outbound
 from setpointd.metrics import Metrics
 from setpointd.records import Claim, Stamp
-from setpointd.registry import HANDLERS, Call
+from setpointd.registry import Call
 from setpointd.replies import Answer
 from setpointd.request import Request
 from setpointd.runtime import Runtime

@@ -1,5 +1,6 @@
 """One module per noun; importing this package registers every handler."""
 
 from setpointd.handlers import access, config, system
+from setpointd.registry import HANDLERS
 
-__all__ = ["access", "config", "system"]
+__all__ = ["HANDLERS", "access", "config", "system"]
