@@ -47,6 +47,7 @@ def test_session_of_the_readme(shell: Callable[..., list[list[dict[str, Any]]]])
     defined, asked, fetched, repeated = shell(*session)
 
     assert defined == []
+    assert [reply["ok"] for reply in asked] == [True] * 4, asked
     info, made, patched, read = [reply["result"] for reply in asked]
     assert info["principal"] == "admin"
     assert (made["version"], made["changed"]) == (1, True)
