@@ -7,7 +7,7 @@ Both are JWK files (RFC 7517) in the data directory, mode 0600: ``seal.jwk`` (32
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from joserfc import jwe
 from joserfc.errors import JoseError
@@ -21,6 +21,8 @@ from setpointd.messages import Outbound
 SEAL_FILE = "seal.jwk"
 SIGNING_FILE = "signing.jwk"
 _KID_LENGTH = 16
+_SEAL_BYTES = 32
+K = TypeVar("K", OctKey, OKPKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,18 @@ class Keys:
     @classmethod
     def create(cls, data_dir: Path) -> Self:
         """Make both files; refuses to overwrite."""
-        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(256)))
+        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(_SEAL_BYTES * 8)))
         write_private(data_dir / SIGNING_FILE, _dump(OKPKey.generate_key("Ed25519")))
         return cls.load(data_dir)
 
     @classmethod
     def load(cls, data_dir: Path) -> Self:
         """Read both files; raises ``OperatorError`` when one is missing or broken."""
-        seal = OctKey.import_key(_read(data_dir / SEAL_FILE))
-        signing = OKPKey.import_key(_read(data_dir / SIGNING_FILE))
+        seal = _read(data_dir / SEAL_FILE, OctKey)
+        signing = _read(data_dir / SIGNING_FILE, OKPKey)
+        if len(seal.raw_value) != _SEAL_BYTES or signing.curve_name != "Ed25519" or not signing.is_private:
+            msg = f"{SEAL_FILE} or {SIGNING_FILE} in {data_dir} is not the key that `setpointd init` made"
+            raise OperatorError(msg)
         return cls(seal, VerifyingKey("Ed25519", signing), signing.thumbprint()[:_KID_LENGTH])
 
     def signed(self, topic: str, payload: bytes, *, retain: bool) -> Outbound:
@@ -87,26 +92,31 @@ def write_private(path: Path, content: bytes) -> None:
     except OSError as error:
         msg = f"{path} cannot be written: {error.strerror}"
         raise OperatorError(msg) from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # the disk is full: no half of a key stays behind
+        path.unlink()
+        msg = f"{path} cannot be written: {error.strerror}"
+        raise OperatorError(msg) from None
 
 
 def _dump(key: OctKey | OKPKey) -> bytes:
     return strictjson.dumps(key.as_dict(private=True)).encode() + b"\n"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, kind: type[K]) -> K:
     try:
         found = strictjson.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            msg = f"{path} is not a JWK"
+            raise OperatorError(msg)
+        return kind.import_key(found)
     except FileNotFoundError:
         msg = f"{path} is missing: make a store with `setpointd init --data-dir {path.parent}`"
         raise OperatorError(msg) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, JoseError) as error:  # KeyError: a curve that joserfc does not know
         msg = f"{path} cannot be read as a key ({type(error).__name__})"
         raise OperatorError(msg) from None
-    if not isinstance(found, dict):
-        msg = f"{path} is not a JWK"
-        raise OperatorError(msg)
-    return found

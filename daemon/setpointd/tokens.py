@@ -60,7 +60,7 @@ def issue(data_dir: Path, token: Token, file: Path | None) -> None:
     keys = Keys.load(data_dir)
     with contextlib.ExitStack() as undo:
         if file is not None:
-            _write(file, token)
+            write_private(file, token.dump())
             undo.callback(file.unlink)
         with store.writing(data_dir, stamp()) as tx:
             try:
@@ -68,14 +68,6 @@ def issue(data_dir: Path, token: Token, file: Path | None) -> None:
             except sqlite3.IntegrityError:
                 raise OperatorError(f"there is a token with the kid {token.kid} already") from None
         undo.pop_all()
-
-
-def _write(file: Path, token: Token) -> None:
-    try:
-        write_private(file, token.dump())
-    except OSError:  # the disk is full: the file is there, but not all of the token
-        file.unlink()
-        raise
 
 
 @click.group("token")
