@@ -41,12 +41,17 @@ class Seen:
         return max((_number(claim, "epoch") for claim in claims if isinstance(claim, dict)), default=0)
 
 
+def holder(seen: Seen, own: Claim) -> str | None:
+    """Name the other instance that is alive, if there is one."""
+    if seen.health is None or seen.health.get("ok") is not True or seen.health.get("instance") == own.instance:
+        return None
+    return str(seen.health.get("instance"))
+
+
 def decide(seen: Seen, own: Claim) -> tuple[Mode, str | None]:
     """Say what a starting daemon may be, and why it may not be more."""
-    alive = seen.health is not None and seen.health.get("ok") is True
-    holder = seen.health.get("instance") if seen.health else None
-    if alive and holder != own.instance:
-        return "standby", f"instance {holder} is alive"
+    if (other := holder(seen, own)) is not None:
+        return "standby", f"instance {other} is alive"
     if seen.claim is not None and seen.claim.get("store_id") != own.store_id:
         return "read_only", "foreign_store"
     if seen.epoch > own.epoch or seen.revision > own.revision:

@@ -60,11 +60,17 @@ def configure(
     root.setLevel(threshold)
     root.addHandler(_BRIDGE)
     logging.getLogger("mqtt").setLevel(max(threshold, logging.WARNING))
+    sys.excepthook = _crashed
 
 
 def logger() -> FilteringBoundLogger:
     """Return a logger; made before ``configure``, it takes effect with its first event afterwards."""
     return cast("FilteringBoundLogger", structlog.get_logger())
+
+
+def _crashed(kind: type[BaseException], error: BaseException, _traceback: TracebackType | None) -> None:
+    """Tell of an exception that nobody caught as of any other: its kind and place, without its message."""
+    logger().critical("crashed", exc_info=(kind, error, error.__traceback__))
 
 
 class _Line:

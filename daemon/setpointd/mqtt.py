@@ -5,7 +5,8 @@ Rules:
 - A message is acknowledged after its answer is settled, once, in the order received (MQTT 5, section 4.6). What was not
   acknowledged when the connection ended comes again with the next one.
 - A connection is used once. When it is lost, ``Session.serve`` raises and the caller makes another.
-- Intake is bounded by CONNECT's Receive Maximum; never by a full queue, which would drop and acknowledge.
+- Intake is bounded by CONNECT's Receive Maximum; never by a full queue, which would drop and acknowledge. Mosquitto
+  before 2.0.13 does not keep to it, and QoS 0 knows no such thing: so beyond ``MAX_AT_WORK`` the socket is not read.
 """
 
 import asyncio
@@ -34,8 +35,7 @@ Handler = Callable[[Inbound], Awaitable[Outbound | None]]
 
 KEEPALIVE_S = 15
 CONNECT_TIMEOUT_S = 10.0
-# QoS 0 knows no Receive Maximum: beyond this many at work, further ones are dropped, as QoS 0 allows.
-MAX_UNCONFIRMED = 1024
+MAX_AT_WORK = 1024
 # Beside the command itself a packet holds its topic and properties; a larger one does not even reach the daemon.
 _PACKET_OVERHEAD = 262_144
 _NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
@@ -62,6 +62,7 @@ class Session:
     ) -> None:
         self._client = client
         self._paho = _take_over_acknowledgements(client, self._on_puback)
+        self._reader = _Reader(self._paho)
         self._inbox = inbox
         self._clock = clock
         self._order: deque[_Taken] = deque()
@@ -100,12 +101,11 @@ class Session:
         """
         async with asyncio.TaskGroup() as tasks:
             while (message := await self._inbox.get()) is not None and not self._stopping:
-                if message.qos == 0 and len(self._order) >= MAX_UNCONFIRMED:
-                    logger().warning("dropped", reason="qos0_overflow")
-                    continue
                 taken = _Taken(message.mid, message.qos)
                 self._order.append(taken)
                 tasks.create_task(self._settle(taken, self._inbound(message), handle), name="command")
+                if len(self._order) == MAX_AT_WORK:
+                    self._reader.pause()
         if not self._stopping:
             raise _as_ours(self._client._disconnected.exception())  # noqa: SLF001 - see _take_over_acknowledgements
 
@@ -126,6 +126,8 @@ class Session:
             done = self._order.popleft()
             if not self._lost:
                 self._paho.ack(done.mid, done.qos)
+        if len(self._order) < MAX_AT_WORK and not self._lost:
+            self._reader.resume()
 
     def _inbound(self, message: aiomqtt.Message) -> Inbound:
         properties = message.properties
@@ -158,6 +160,32 @@ class Session:
         self._inbox.put_nowait(None)
 
 
+class _Reader:
+    """Stops and goes on reading the socket, so that TCP holds back a broker that sends faster than we can work."""
+
+    def __init__(self, paho: PahoClient) -> None:
+        self._paho = paho
+        self._paused = False
+
+    def pause(self) -> None:
+        """Read no more; may be called again."""
+        if not self._paused and isinstance(connection := self._paho.socket(), socket.socket):
+            asyncio.get_running_loop().remove_reader(connection)
+            self._paused = True
+
+    def resume(self) -> None:
+        """Go on reading; may be called again."""
+        if self._paused and isinstance(connection := self._paho.socket(), socket.socket):
+            asyncio.get_running_loop().add_reader(connection, self._read)
+            self._paused = False
+
+    def _read(self) -> None:
+        # As aiomqtt's own callback does: what TLS has decrypted already makes no socket readable.
+        self._paho.loop_read()
+        while isinstance(connection := self._paho.socket(), ssl.SSLSocket) and connection.pending():
+            self._paho.loop_read()
+
+
 @contextlib.asynccontextmanager
 async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]) -> AsyncIterator[Session]:
     """Connect with the daemon's own client id and its persistent session (MQTT 5, clean start off).
@@ -183,14 +211,16 @@ async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]
         yield session
 
 
-async def look(settings: Settings, filters: Iterable[str], end_topic: str) -> dict[str, bytes]:
+async def look(settings: Settings, filters: Iterable[str], end: str) -> dict[str, bytes]:
     """Read retained messages on a throwaway connection: topic → payload.
 
-    Brokers send what is retained when they take a subscription, so a message of our own to ``end_topic``, sent
+    Brokers send what is retained when they take a subscription, so a message of our own below ``end``, sent
     afterwards, arrives behind it. Raises ``BrokerLostError`` or ``OperatorError``, as ``connect`` does.
     """
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
-    client = _client(settings, identifier=f"{settings.client_id}-look-{secrets.token_hex(4)}", inbox=inbox)
+    once = secrets.token_hex(4)
+    client = _client(settings, identifier=f"{settings.client_id}-look-{once}", inbox=inbox)
+    end_topic = f"{end}/{once}"
     found: dict[str, bytes] = {}
     async with _connected(client):
         await _subscribe(client, [*filters, end_topic], SubscribeOptions(qos=0))

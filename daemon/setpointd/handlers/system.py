@@ -34,7 +34,7 @@ def status(snapshot: Snapshot, call: Call, _command: Status) -> Result:
         "epoch": claim.epoch,
         "revision": claim.revision,
         "instance": call.daemon.instance,
-        "uptime_s": round(call.now - call.daemon.started_at, 3),
+        "uptime_s": call.daemon.uptime(),
         "services": snapshot.count_services(),
         "outbox_pending": snapshot.outbox_pending(),
         "store_bytes": snapshot.store_bytes(),
