@@ -1,12 +1,14 @@
-"""Real brokers as fixtures, and topics of each test's own on them."""
+"""Real brokers and running daemons as fixtures, and topics of each test's own on them."""
 
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.brokers import IMAGE, Broker, BrokerError, ContainerBroker, LocalBroker, choose_kind, mosquitto_binary
+from tests.daemon import Daemon, Daemons, NewDaemon, make_data_dir
 
 WANTED_BROKER = os.environ.get("SETPOINT_TEST_BROKER", "auto")
 
@@ -54,3 +56,33 @@ def own_broker(new_broker: Callable[[], Broker]) -> Iterator[Broker]:
 def topic_prefix() -> str:
     """Make a topic prefix such as `t3fa9c2d1/`, so that tests on the shared broker do not see each other."""
     return f"t{secrets.token_hex(4)}/"
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one data directory with `setpointd init`; daemons get copies of it, because that command takes a second."""
+    path = tmp_path_factory.mktemp("init") / "data"
+    make_data_dir(path)
+    return path
+
+
+@pytest.fixture
+def new_daemon(broker: Broker, fresh_store: Path, tmp_path: Path) -> Iterator[NewDaemon]:
+    """Start daemons of the test's own: on the shared broker below a prefix of their own, unless told otherwise."""
+    daemons = Daemons(broker, fresh_store, tmp_path)
+    yield daemons.new
+    daemons.remove()
+
+
+@pytest.fixture
+def daemon(own_broker: Broker, new_daemon: NewDaemon) -> Daemon:
+    """Start one with an empty store, a broker of its own and the plain topics, as documents and newcomers have it."""
+    return new_daemon(broker=own_broker, prefix="")
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(broker: Broker, fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Share one daemon among the tests of a module. Use services of the test's own on it, and never stop it."""
+    daemons = Daemons(broker, fresh_store, tmp_path_factory.mktemp("shared"))
+    yield daemons.new()
+    daemons.remove()

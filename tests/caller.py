@@ -1,0 +1,159 @@
+"""A caller of the daemon: plain aiomqtt, and the contracts for signing and for checking every reply."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiomqtt
+from joserfc.jwk import OKPKey
+from joserfc.util import urlsafe_b64decode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from setpoint_contracts import COMMANDS, Reply, Token, Topics, sign_command, verify_detached
+from setpoint_contracts.signing import VerifyingKey
+from tests.daemon import Daemon
+from tests.waiting import DEADLINE_S
+
+
+class Caller:
+    """A connected principal. What comes on its reply topics waits, by topic, until it is asked for."""
+
+    def __init__(self, mqtt: aiomqtt.Client, token: Token, topics: Topics) -> None:
+        self.mqtt = mqtt
+        self.token = token
+        self.topics = topics
+        self.daemon_keys: dict[str, VerifyingKey] = {}
+        self._arrived: defaultdict[str, asyncio.Queue[aiomqtt.Message]] = defaultdict(asyncio.Queue)
+        self._keys_known = asyncio.Event()
+
+    async def call(
+        self,
+        command: str,
+        params: dict[str, Any] | None = None,
+        *,
+        properties: Properties | None = None,
+        **signing: Any,
+    ) -> Reply:
+        """Send a command and return its reply; ``signing`` goes to ``sign_command``."""
+        payload = self.sign(command, params, **signing)
+        return await self.exchange(self.topics.command(command), payload, properties=properties)
+
+    async def ok(self, command: str, params: dict[str, Any] | None = None, **signing: Any) -> dict[str, Any]:
+        """Send a command that must be carried out, and return its result."""
+        reply = await self.call(command, params, **signing)
+        assert reply.ok, reply
+        assert reply.result is not None
+        return reply.result
+
+    async def error(self, command: str, params: dict[str, Any] | None = None, **signing: Any) -> dict[str, Any]:
+        """Send a command that must be refused, and return its error as the wire has it."""
+        reply = await self.call(command, params, **signing)
+        assert reply.error is not None, reply
+        return reply.error.model_dump(mode="json")
+
+    def sign(self, command: str, params: dict[str, Any] | None = None, **signing: Any) -> str:
+        """Sign a command for the daemon's topics."""
+        return sign_command(self.token, command, params, topics=self.topics, **signing)
+
+    async def exchange(self, topic: str, payload: str | bytes, *, properties: Properties | None = None) -> Reply:
+        """Publish a signed command as it is, and return its reply, which comes on the default or the given topic."""
+        await self.mqtt.publish(topic, payload, qos=1, properties=properties)
+        claims = _claims(payload)
+        where = claims.get("reply_to", getattr(properties, "ResponseTopic", None))
+        return await self.reply(where or self.topics.reply(self.token.name, claims["jti"]))
+
+    async def reply(self, topic: str) -> Reply:
+        """Wait for the next reply on a topic of this caller."""
+        return self.read(await self.message(topic))
+
+    async def message(self, topic: str) -> aiomqtt.Message:
+        """Wait for the next message on a topic of this caller."""
+        async with asyncio.timeout(DEADLINE_S):
+            if self.token.alg != "HS256":
+                await self._keys_known.wait()
+            return await self._arrived[topic].get()
+
+    def waiting(self) -> int:
+        """How many messages have arrived that nobody has asked for."""
+        return sum(queue.qsize() for queue in self._arrived.values())
+
+    def read(self, message: aiomqtt.Message) -> Reply:
+        """Read a reply and check all that the wire says of it: properties, signature, and the command's result."""
+        payload = bytes(message.payload)
+        assert message.qos == 1
+        assert not message.retain
+        properties = vars(message.properties)
+        assert properties["ContentType"] == "application/json"
+        assert properties["PayloadFormatIndicator"] == 1
+        ((name, signature),) = properties["UserProperty"]
+        assert name == "jws"
+        assert any(
+            verify_detached(payload, str(message.topic), signature, kid, key) for kid, key in self._reply_keys().items()
+        )
+        reply = Reply.model_validate_json(payload)
+        if reply.ok:
+            assert reply.error is None
+            assert reply.result is not None
+            result = COMMANDS[reply.command].result.model_validate(reply.result)
+            assert result.model_dump(mode="json", exclude_unset=True) == reply.result
+        else:
+            assert reply.error is not None
+            assert reply.result is None
+            assert reply.error.retryable == reply.error.code.retryable
+        return reply
+
+    def _reply_keys(self) -> dict[str, VerifyingKey]:
+        if self.token.alg == "HS256":
+            return {self.token.kid: VerifyingKey("HS256", self.token.signing_key())}
+        return self.daemon_keys
+
+    async def listen(self) -> None:
+        """Sort what arrives by topic, until the connection ends."""
+        async for message in self.mqtt.messages:
+            if str(message.topic) == self.topics.keys:
+                self.daemon_keys = _keys(bytes(message.payload))
+                self._keys_known.set()
+            else:
+                self._arrived[str(message.topic)].put_nowait(message)
+
+
+@asynccontextmanager
+async def calling(daemon: Daemon, token: Token | None = None, *also: str) -> AsyncIterator[Caller]:
+    """Connect a principal, the store's admin unless told; it also follows the topic filters in ``also``."""
+    token = token or daemon.token
+    topics = daemon.topics
+    async with aiomqtt.Client(daemon.host, daemon.port, protocol=aiomqtt.ProtocolVersion.V5) as mqtt:
+        caller = Caller(mqtt, token, topics)
+        for topic in (topics.reply(token.name, "#"), topics.keys, *also):
+            await mqtt.subscribe(topic, qos=1)
+        listener = asyncio.create_task(caller.listen(), name="listener")
+        try:
+            yield caller
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+
+def publish_properties(**values: object) -> Properties:
+    """Make the MQTT 5 properties of a publish, e.g. ``ResponseTopic="…"``."""
+    properties = Properties(PacketTypes.PUBLISH)
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
+
+
+def _claims(payload: str | bytes) -> dict[str, Any]:
+    body = (payload if isinstance(payload, str) else payload.decode()).split(".")[1]
+    claims: dict[str, Any] = json.loads(urlsafe_b64decode(body.encode()))
+    return claims
+
+
+def _keys(jwks: bytes) -> dict[str, VerifyingKey]:
+    return {
+        jwk["kid"]: VerifyingKey(jwk["alg"], OKPKey.import_key({field: jwk[field] for field in ("kty", "crv", "x")}))
+        for jwk in json.loads(jwks)["keys"]
+    }
