@@ -37,6 +37,7 @@ class Outbox:
         self._stamp = stamp
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
+        store.on_commit.append(lambda _jobs, _seconds: self.wake())
 
     def wake(self) -> None:
         """Look for rows: something was committed, or the broker is there again."""
