@@ -21,7 +21,8 @@ from setpointd.messages import Outbound
 SEAL_FILE = "seal.jwk"
 SIGNING_FILE = "signing.jwk"
 _KID_LENGTH = 16
-_SEAL_BYTES = 32
+_FORMS = {OctKey: ("oct", None, "k"), OKPKey: ("OKP", "Ed25519", "d")}
+_SECRET_LENGTH = 43  # 32 bytes as base64url
 K = TypeVar("K", OctKey, OKPKey)
 
 
@@ -36,7 +37,7 @@ class Keys:
     @classmethod
     def create(cls, data_dir: Path) -> Self:
         """Make both files; refuses to overwrite."""
-        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(_SEAL_BYTES * 8)))
+        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(256)))
         write_private(data_dir / SIGNING_FILE, _dump(OKPKey.generate_key("Ed25519")))
         return cls.load(data_dir)
 
@@ -45,9 +46,6 @@ class Keys:
         """Read both files; raises ``OperatorError`` when one is missing or broken."""
         seal = _read(data_dir / SEAL_FILE, OctKey)
         signing = _read(data_dir / SIGNING_FILE, OKPKey)
-        if len(seal.raw_value) != _SEAL_BYTES or signing.curve_name != "Ed25519" or not signing.is_private:
-            msg = f"{SEAL_FILE} or {SIGNING_FILE} in {data_dir} is not the key that `setpointd init` made"
-            raise OperatorError(msg)
         return cls(seal, VerifyingKey("Ed25519", signing), signing.thumbprint()[:_KID_LENGTH])
 
     def signed(self, topic: str, payload: bytes, *, retain: bool) -> Outbound:
@@ -109,14 +107,28 @@ def _dump(key: OctKey | OKPKey) -> bytes:
 
 def _read(path: Path, kind: type[K]) -> K:
     try:
-        found = strictjson.loads(path.read_bytes())
-        if not isinstance(found, dict):
-            msg = f"{path} is not a JWK"
-            raise OperatorError(msg)
-        return kind.import_key(found)
+        content = path.read_bytes()
     except FileNotFoundError:
         msg = f"{path} is missing: make a store with `setpointd init --data-dir {path.parent}`"
         raise OperatorError(msg) from None
-    except (OSError, ValueError, KeyError, JoseError) as error:  # KeyError: a curve that joserfc does not know
-        msg = f"{path} cannot be read as a key ({type(error).__name__})"
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
         raise OperatorError(msg) from None
+    try:
+        found = strictjson.loads(content)
+        key = kind.import_key(found) if _is_of_ours(found, kind) else None
+    except (ValueError, JoseError):
+        key = None
+    if key is None:
+        msg = f"{path} is not the key that `setpointd init` made"
+        raise OperatorError(msg)
+    return key
+
+
+def _is_of_ours(found: Any, kind: type[OctKey | OKPKey]) -> bool:
+    kty, crv, secret = _FORMS[kind]
+    return (
+        isinstance(found, dict)
+        and (found.get("kty"), found.get("crv")) == (kty, crv)
+        and len(str(found.get(secret))) == _SECRET_LENGTH
+    )
