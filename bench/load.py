@@ -21,6 +21,7 @@ TIMEOUT_S = 20.0
 _PACKET_IDS = 65_535
 _MAX_READ = 262_144
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x80, 0x90
+_PINGREQ, _PINGRESP = b"\xc0\x00", 0xD0
 _FAILURE = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4)
 _QOS_1 = 0x02  # in the flags of PUBLISH; also the fixed flags of SUBSCRIBE
 _QOS_1_NOTHING_RETAINED = 0x21  # subscription options: QoS 1, Retain Handling 2
@@ -81,6 +82,7 @@ class Connection:
 
         Raises ``LoadError`` for an answer that is not as expected, or none.
         """
+        self._take_in_the_rest()
         gc.collect()
         gc.disable()
         try:
@@ -89,6 +91,19 @@ class Connection:
             raise LoadError(f"no answer for {TIMEOUT_S:.0f} s") from None
         finally:
             gc.enable()
+
+    def _take_in_the_rest(self) -> None:
+        """Acknowledge what is still on its way from earlier commands, so that it is not taken for an answer to these.
+
+        The broker sends it before the answer to a ping.
+        """
+        self._socket.sendall(_PINGREQ)
+        kinds: set[int] = set()
+        while _PINGRESP not in kinds:
+            packets = self._receive()
+            kinds = {first & 0xF0 for first, _ in packets}
+            published = [_message(body) for first, body in packets if first & 0xF0 == _PUBLISH]
+            self._socket.sendall(b"".join(_puback(packet_id) for packet_id, _, _ in published))
 
     def _drive(self, commands: Iterator[Command], in_flight: int, seconds: float) -> Run:
         latencies: list[float] = []
@@ -100,7 +115,7 @@ class Connection:
         while waiting:
             out = bytearray()
             for packet_id, topic, payload in self._messages():
-                out += b"\x40\x02" + packet_id
+                out += _puback(packet_id)
                 since, expects = waiting.pop(topic, (None, b""))
                 if since is None:
                     continue
@@ -119,9 +134,7 @@ class Connection:
         for first, body in self._receive():
             kind = first & 0xF0
             if kind == _PUBLISH:
-                end = 2 + int.from_bytes(body[:2])
-                length, start = _varint(body, end + 2)  # properties are of no interest
-                yield body[end : end + 2], body[2:end], body[start + length :]
+                yield _message(body)
             elif kind != _PUBACK or body[2:3] >= bytes([_FAILURE]):
                 raise LoadError(f"the broker refuses (packet {first:#04x}, {body.hex()})")
 
@@ -156,6 +169,17 @@ def _split(data: bytearray, at: int) -> tuple[int, bytes, int] | None:
         return None
     end = start + length
     return None if end > len(data) else (data[at], bytes(data[start:end]), end)
+
+
+def _message(body: bytes) -> tuple[bytes, bytes, bytes]:
+    """The packet id, topic and payload of a PUBLISH; its properties are of no interest."""
+    end = 2 + int.from_bytes(body[:2])
+    length, start = _varint(body, end + 2)
+    return body[end : end + 2], body[2:end], body[start + length :]
+
+
+def _puback(packet_id: bytes) -> bytes:
+    return bytes([_PUBACK, len(packet_id)]) + packet_id
 
 
 def _varint(data: Sequence[int], at: int) -> tuple[int, int]:

@@ -39,9 +39,9 @@ class Commands:
         return [self._command(number, "set", {"config": self._config(number)}) for number in range(count)]
 
     def update(self, count: int) -> list[Command]:
-        """The same writes, done when the update comes that they cause. One at a time: rows of a service conflate."""
+        """The same writes, done when the update comes that they cause. One at a time: those of a service conflate."""
         return [
-            Command(command.packet, self._topics.updated(_service(number)).encode(), b'"config":')
+            Command(command.packet, self._topics.updated(_service(number)).encode(), self._serial(number).encode())
             for number, command in enumerate(self.set(count))
         ]
 
@@ -64,8 +64,11 @@ class Commands:
                 "what will the weather be like tomorrow morning",
                 "stop the music, please",
             ],
-            "serial": f"{self._batches:06}-{number:08}",
+            "serial": self._serial(number),
         }
+
+    def _serial(self, number: int) -> str:
+        return f"{self._batches:06}-{number:08}"
 
 
 def _service(number: int) -> str:
