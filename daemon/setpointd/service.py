@@ -57,19 +57,19 @@ class Service:
         self._limits = runtime.limits
         self._metrics = metrics
         self._clock = clock
-        self._failures = Allowance(burst=10, per_second=1.0, clock=clock)
+        self._drops = Allowance(burst=10, per_second=1.0, clock=clock)
         self._claim = Claim("", 0, 0, None)
 
     async def answer(self, inbound: Inbound) -> Outbound | None:
         """Decide what becomes of a message. Never raises for anything that the message holds."""
         now = self._clock()
         if inbound.retain:  # row 1
-            self._drop("retained")
+            await self._drop("retained", now, unsigned=False)
             return None
         try:
             signed = verify_command(inbound.payload, self._limits.max_command_bytes, self.keyring.find)
         except NotSignedError as refusal:  # row 2
-            await self._drop_unsigned(refusal.args[0], now)
+            await self._drop(refusal.args[0], now, unsigned=True)
             return None
         request = Request.read(inbound, signed.signer, signed.claims, self._topics)
         try:
@@ -178,20 +178,16 @@ class Service:
             duration_ms=round(seconds * 1000, 3),
         )
 
-    def _drop(self, reason: str) -> None:
+    async def _drop(self, reason: str, now: float, *, unsigned: bool) -> None:
+        """Count it, and tell of it as long as the allowance lasts: a flood must fill neither the log nor the card."""
         self._metrics.dropped(reason)
-        logger().warning("dropped", reason=reason)
-
-    async def _drop_unsigned(self, reason: str, now: float) -> None:
-        """Count it, and record it as long as the allowance lasts: a flood must not wear out the card."""
-        self._metrics.dropped(reason)
-        suppressed = self._failures.take()
+        suppressed = self._drops.take()
         if suppressed is None:
             return
         logger().warning("dropped", reason=reason, suppressed=suppressed)
-        job = partial(_auth_failure, reason, suppressed)
-        with contextlib.suppress(StoreError):  # logged where it happened
-            await self._store.write(Stamp(rfc3339(now), None), job)
+        if unsigned:
+            with contextlib.suppress(StoreError):  # logged where it happened
+                await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
 
 
 def _auth_failure(reason: str, suppressed: int, tx: Tx) -> None:

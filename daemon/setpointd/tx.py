@@ -20,7 +20,7 @@ from sqlite_utils import Database
 from setpoint_contracts import Token, strictjson
 from setpoint_contracts.audit import Action
 from setpointd.difference import key_changes
-from setpointd.errors import VersionConflict
+from setpointd.errors import OperatorError, VersionConflict
 from setpointd.records import HEAD, Claim, Document, KeyChange, OutboxRow, Stamp
 
 
@@ -42,7 +42,7 @@ class Snapshot:
         row = self._one("SELECT store_id, epoch, revision, instance FROM config_epoch")
         if row is None:
             msg = "the store has no identity: it was not made by setpointd init"
-            raise LookupError(msg)
+            raise OperatorError(msg)
         return Claim(*row)
 
     def current(self, service: str) -> Document | None:
