@@ -26,7 +26,7 @@ class Seen:
             for topic, payload in retained.items()
             if (service := topics.updated_service(topic)) is not None
         }
-        return cls(_object(retained.get(topics.health)), _object(retained.get(topics.epoch)), documents)
+        return cls(_object(retained.get(topics.health)), parse_claim(retained.get(topics.epoch)), documents)
 
     @property
     def revision(self) -> int:
@@ -64,9 +64,10 @@ def superseded(claim: Mapping[str, Any] | None, own: Claim) -> bool:
     return claim is not None and claim.get("instance") != own.instance and _number(claim, "epoch") >= own.epoch
 
 
-def parse_claim(payload: bytes) -> dict[str, Any] | None:
+def parse_claim(payload: bytes | None) -> dict[str, Any] | None:
     """Read a claim from ``config/epoch``; None when it is none."""
-    return _object(payload)
+    found = _object(payload)
+    return found if found is not None and isinstance(found.get("store_id"), str) else None
 
 
 def to_repair(seen: Seen, current: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -74,11 +75,8 @@ def to_repair(seen: Seen, current: Mapping[str, dict[str, Any]]) -> list[str]:
 
     ``current`` has the config document of every living service.
     """
-    return sorted(
-        service
-        for service in seen.documents.keys() | current.keys()
-        if seen.documents.get(service) != current.get(service)
-    )
+    found, wanted = _texts(seen.documents), _texts(current)
+    return sorted(service for service in found.keys() | wanted.keys() if found.get(service) != wanted.get(service))
 
 
 def claim_document(own: Claim, since: str) -> bytes:
@@ -100,6 +98,11 @@ def health_document(runtime: Runtime, epoch: int, at: str, *, ok: bool, event: s
             "mode": runtime.mode,
         },
     ).encode()
+
+
+def _texts(documents: Mapping[str, Any]) -> dict[str, str]:
+    # Not compared as Python values: 1 is no true, and a payload that is no JSON is still there.
+    return {service: strictjson.canonical(document) for service, document in documents.items()}
 
 
 def _object(payload: bytes | None) -> dict[str, Any] | None:

@@ -29,7 +29,9 @@ class VersionConflict(Rejected):
 
     def __init__(self, service: str, expected: int, current: Document | None) -> None:
         found = current or Document.absent(service)
-        at = "deleted" if found.deleted else f"at version {found.version}"
+        at = f"at version {found.version}"
+        if found.deleted:
+            at = "deleted" if found.version else "absent"
         hope = f"version {expected}" if expected else "absent"
         message = f"{service} is {at}, not {hope}; read it again, then write with the version you read"
         super().__init__(Code.VERSION_CONFLICT, message, current=found.as_wire())
