@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -126,7 +127,7 @@ async def calling(daemon: Daemon, token: Token | None = None, *also: str) -> Asy
     """Connect a principal, the store's admin unless told; it also follows the topic filters in ``also``."""
     token = token or daemon.token
     topics = daemon.topics
-    async with aiomqtt.Client(daemon.host, daemon.port, protocol=aiomqtt.ProtocolVersion.V5) as mqtt:
+    async with connecting(daemon) as mqtt:
         caller = Caller(mqtt, token, topics)
         for topic in (topics.reply(token.name, "#"), topics.keys, *also):
             await mqtt.subscribe(topic, qos=1)
@@ -136,6 +137,17 @@ async def calling(daemon: Daemon, token: Token | None = None, *also: str) -> Asy
         finally:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
+
+
+def connecting(daemon: Daemon, client_id: str | None = None) -> aiomqtt.Client:
+    """Make an MQTT 5 client for the daemon's broker."""
+    return aiomqtt.Client(
+        daemon.host,
+        daemon.port,
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5,
+        socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
+    )
 
 
 def publish_properties(**values: object) -> Properties:

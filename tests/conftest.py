@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.brokers import IMAGE, Broker, BrokerError, ContainerBroker, LocalBroker, choose_kind, mosquitto_binary
 from tests.daemon import Daemon, Daemons, NewDaemon, make_data_dir
+
+# A slow machine is no failure.
+settings.register_profile("setpoint", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("setpoint")
 
 WANTED_BROKER = os.environ.get("SETPOINT_TEST_BROKER", "auto")
 
