@@ -178,10 +178,14 @@ def open_writer(data_dir: Path, *, locked: bool = False) -> Database:
     """Open the writing connection and bring the tables up to date. Raises ``OperatorError`` when it cannot be read."""
     try:
         with contextlib.nullcontext() if locked else writer_lock(data_dir):
-            db = Database(_connect(data_dir, "rwc"), execute_plugins=False)
-            db.conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-            migrations.apply(db)
-            return db
+            connection = _connect(data_dir, "rwc")
+            with contextlib.ExitStack() as undo:
+                undo.callback(connection.close)
+                connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+                db = Database(connection, execute_plugins=False)
+                migrations.apply(db)
+                undo.pop_all()
+                return db
     except sqlite3.Error as error:
         msg = f"the store in {data_dir} cannot be opened: {error}"
         raise OperatorError(msg) from error
