@@ -51,7 +51,10 @@ class Request:
     def accept_claims(self, limits: Limits) -> Claims:
         """Row 4: read the claims, or say what is wrong with them."""
         try:
-            claims = Claims.model_validate(strictjson.loads(self.claims))
+            found = strictjson.loads(self.claims)
+            if not isinstance(found, dict):
+                raise Rejected(Code.BAD_REQUEST, "the claims are refused: they must be a JSON object")
+            claims = Claims.model_validate(found)
         except strictjson.InvalidJsonError as error:
             raise Rejected(Code.BAD_REQUEST, f"the claims are refused: {error.args[0]}") from None
         except ValidationError as error:
