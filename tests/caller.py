@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import secrets
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import aiomqtt
 from joserfc.jwk import OKPKey
@@ -16,8 +17,23 @@ from paho.mqtt.properties import Properties
 
 from setpoint_contracts import COMMANDS, Reply, Token, Topics, sign_command, verify_detached
 from setpoint_contracts.signing import VerifyingKey
-from tests.daemon import Daemon
 from tests.waiting import DEADLINE_S
+
+
+class Reachable(Protocol):
+    """What a caller needs of a daemon: its broker, its topics, and an admin token of its store."""
+
+    @property
+    def host(self) -> str: ...  # noqa: D102 - see above
+
+    @property
+    def port(self) -> int: ...  # noqa: D102
+
+    @property
+    def topics(self) -> Topics: ...  # noqa: D102
+
+    @property
+    def token(self) -> Token: ...  # noqa: D102
 
 
 class Caller:
@@ -78,10 +94,6 @@ class Caller:
                 await self._keys_known.wait()
             return await self._arrived[topic].get()
 
-    def waiting(self) -> int:
-        """How many messages have arrived that nobody has asked for."""
-        return sum(queue.qsize() for queue in self._arrived.values())
-
     def read(self, message: aiomqtt.Message) -> Reply:
         """Read a reply and check all that the wire says of it: properties, signature, and the command's result."""
         payload = bytes(message.payload)
@@ -123,7 +135,7 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(daemon: Daemon, token: Token | None = None, *also: str) -> AsyncIterator[Caller]:
+async def calling(daemon: Reachable, token: Token | None = None, *also: str) -> AsyncIterator[Caller]:
     """Connect a principal, the store's admin unless told; it also follows the topic filters in ``also``."""
     token = token or daemon.token
     topics = daemon.topics
@@ -139,7 +151,7 @@ async def calling(daemon: Daemon, token: Token | None = None, *also: str) -> Asy
             await asyncio.gather(listener, return_exceptions=True)
 
 
-def connecting(daemon: Daemon, client_id: str | None = None) -> aiomqtt.Client:
+def connecting(daemon: Reachable, client_id: str | None = None) -> aiomqtt.Client:
     """Make an MQTT 5 client for the daemon's broker."""
     return aiomqtt.Client(
         daemon.host,
@@ -148,6 +160,22 @@ def connecting(daemon: Daemon, client_id: str | None = None) -> aiomqtt.Client:
         protocol=aiomqtt.ProtocolVersion.V5,
         socket_options=((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),),
     )
+
+
+async def retained(daemon: Reachable, *filters: str) -> dict[str, bytes]:
+    """Read what is retained under the topic filters: topic to payload."""
+    end = f"end-{secrets.token_hex(8)}"
+    found: dict[str, bytes] = {}
+    async with asyncio.timeout(DEADLINE_S), connecting(daemon) as mqtt:
+        for topic in (*filters, end):
+            await mqtt.subscribe(topic, qos=1)
+        await mqtt.publish(end, b"", qos=1)  # it comes behind all that is retained
+        async for message in mqtt.messages:
+            if str(message.topic) == end:
+                break
+            if message.retain:
+                found[str(message.topic)] = bytes(message.payload)
+    return found
 
 
 def publish_properties(**values: object) -> Properties:

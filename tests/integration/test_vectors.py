@@ -1,0 +1,111 @@
+"""Every vector of the contracts through the real pipeline, broker to store, at the vectors' own time."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from setpoint_contracts import Token, Topics
+from setpointd import mqtt
+from setpointd.auth import Keyring
+from setpointd.keys import Keys
+from setpointd.messages import Outbound
+from setpointd.metrics import Metrics
+from setpointd.records import Stamp
+from setpointd.runtime import Runtime
+from setpointd.service import Service
+from setpointd.settings import Settings
+from setpointd.store import Store, create
+from tests.brokers import Broker
+from tests.caller import calling, connecting, publish_properties
+
+VECTORS = Path(__file__).parents[2] / "contracts" / "vectors"
+FILES = [json.loads((VECTORS / name / "signed-commands.json").read_text("utf-8")) for name in (".", "must_fail")]
+TOKENS = {jwk["name"]: Token.model_validate(jwk) for file in FILES for jwk in file["tokens"]}
+ALL = [vector for file in FILES for vector in file["vectors"]]
+(NOW,) = {file["now"] for file in FILES}
+TOPICS = Topics()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A served broker session: where to call it, and what it counts."""
+
+    host: str
+    port: int
+    metrics: Metrics
+    topics: Topics = TOPICS
+    token: Token = TOKENS["admin"]
+
+    def counted(self, series: str) -> float:
+        """Add up all series of one name."""
+        lines = self.metrics.render().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+
+
+@pytest.fixture(scope="module")
+def plain_broker(new_broker: Callable[[], Broker]) -> Broker:
+    """Start a broker of this module's own: the vectors are signed for topics without a prefix."""
+    return new_broker()
+
+
+@pytest.fixture
+async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Pipeline]:
+    """Serve with an empty store, the vectors' tokens, every limit at its default, and a clock that stands still."""
+    create(tmp_path, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "725f141d-042e-4f72-828e-5d90ca2db912")
+    settings = Settings(data_dir=tmp_path, broker=f"mqtt://{plain_broker.host}:{plain_broker.port}")
+    store = Store(tmp_path)
+    keys = Keys.create(tmp_path)
+    metrics = Metrics("1.2.3")
+    service = Service(
+        store=store,
+        keyring=Keyring([token.public() for token in TOKENS.values()]),
+        keys=keys,
+        topics=TOPICS,
+        runtime=Runtime("1.2.3", "i-1", settings.limits, uptime=lambda: 0.0, mode="active"),
+        metrics=metrics,
+        clock=lambda: NOW,
+    )
+    async with mqtt.connect(settings, Outbound(TOPICS.health, b"{}"), lambda: NOW) as session:
+        await session.subscribe([TOPICS.commands])
+        await session.publish(keys.signed(TOPICS.keys, keys.public_jwks(), retain=True))
+        serving = asyncio.create_task(session.serve(service.answer), name="serving")
+        yield Pipeline(plain_broker.host, plain_broker.port, metrics)
+        session.stop()
+        await serving
+    await store.close()
+
+
+@pytest.mark.parametrize("vector", ALL, ids=[vector["name"] for vector in ALL])
+async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Pipeline) -> None:
+    """Reply, code, reply topic and silence are those that stand in the vector, and nothing else is published."""
+    expected = vector["expect"]
+    reply_topic = expected.get("reply_topic")
+    name = reply_topic.split("/")[2] if reply_topic else "admin"
+    properties = publish_properties(
+        **({"ResponseTopic": topic} if (topic := vector["properties"].get("response_topic")) else {})
+    )
+    async with connecting(pipeline) as witness, calling(pipeline, TOKENS[name]) as caller:
+        await witness.subscribe("config/reply/#", qos=1)
+        await witness.publish(
+            vector["topic"], vector["payload"].encode(), qos=1, retain=vector["retain"], properties=properties
+        )
+        if vector["retain"]:
+            await witness.publish(vector["topic"], b"", qos=1, retain=True)
+        if expected["outcome"] == "reply":
+            reply = await caller.reply(reply_topic)
+            assert reply.ok == (expected["code"] is None)
+            assert (reply.error and reply.error.code) == expected["code"]
+        # Commands are answered in order: once this one is, nothing more can come of the vector.
+        async with calling(pipeline) as admin:
+            await admin.ok("info", jti="afterwards", issued_at=NOW)
+        topics = [str((await anext(witness.messages)).topic) for _ in range(2 if reply_topic else 1)]
+    assert topics == [*([reply_topic] if reply_topic else []), "config/reply/admin/afterwards"]
+    carried_out = pipeline.counted('setpoint_commands_total{code="ok"') - 1
+    dropped = pipeline.counted("setpoint_messages_dropped_total")
+    assert carried_out == (expected["outcome"] != "drop" and not expected["code"])
+    assert (dropped > 0) == (expected["outcome"] == "drop")
