@@ -34,6 +34,7 @@ from setpointd.service import Service
 from setpointd.settings import Settings
 from setpointd.store import Store
 
+STOP_AGAIN_S = 0.5
 STATUS: dict[Mode, health.Status] = {"active": "pass", "read_only": "warn", "standby": "fail", "starting": "fail"}
 
 
@@ -100,8 +101,11 @@ async def _until_signal(connection: Connection, chores: Chores, service: Service
         waiting = tasks.create_task(signalled.wait(), name="signal")
         await asyncio.wait({connected, waiting}, return_when=asyncio.FIRST_COMPLETED)
         logger().info("stopping")
-        if not connection.stop():
-            connected.cancel()
+        while not connected.done():
+            # More than once: up to Python 3.11 asyncio.wait_for, which aiomqtt connects with, can lose a cancellation.
+            if not connection.stop():
+                connected.cancel()
+            await asyncio.wait({connected}, timeout=STOP_AGAIN_S)
         with contextlib.suppress(asyncio.CancelledError):
             failure = await connected
         rounds.cancel()
