@@ -52,16 +52,15 @@ def command(port: int, http: str, data_dir: Path) -> int:
     daemon, and prints two commands to paste into another terminal. Port 0 takes a free port. Other settings of
     `setpointd run` may be given as SETPOINT_… variables.
     """
-    # The daemon listens for it later on; a SIGTERM that comes earlier must leave no broker behind either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     program = mosquitto.find()
     settings = _settings(data_dir.absolute(), _free_port(mosquitto.HOST, port, "--port"), http)
-    token_file = _prepare(settings.data_dir)
-    try:
-        with mosquitto.running(program, settings.data_dir / "mosquitto", settings.broker_port) as broker:
-            return _run(settings, broker, _welcome(settings, token_file))
-    except KeyboardInterrupt:
-        return 0
+    welcome = _welcome(settings, _prepare(settings.data_dir))
+    # Until the daemon listens for them there is nothing to finish: exit at once, and the kernel ends the broker. An
+    # exception out of a signal handler could come while a lock is held that the daemon waits for ever after.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(0))
+    with mosquitto.running(program, settings.data_dir / "mosquitto", settings.broker_port) as broker:
+        return _run(settings, broker, welcome)
 
 
 def _settings(data_dir: Path, port: int, http: str) -> Settings:

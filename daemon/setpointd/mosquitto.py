@@ -20,7 +20,7 @@ from pathlib import Path
 from setpointd.errors import OperatorError
 
 HOST = "127.0.0.1"
-_ADMIN_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"  # Debian keeps mosquitto there, out of a plain user's PATH
+ADMIN_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"  # Debian keeps mosquitto there, out of a plain user's PATH
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
@@ -30,7 +30,7 @@ _libc = ctypes.CDLL(None)
 
 def find() -> str:
     """Return the path of the program; raises ``OperatorError`` when it is not installed."""
-    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:{_ADMIN_PATHS}")
+    found = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:{ADMIN_PATHS}")
     if found is None:
         raise OperatorError(
             "mosquitto is not installed: `sudo apt install mosquitto mosquitto-clients`, then try again"

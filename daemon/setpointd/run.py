@@ -1,6 +1,7 @@
 """``setpointd run``: the daemon, with every setting as an option."""
 
 import functools
+import signal
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -57,4 +58,7 @@ def command(config: Path | None, **settings: Any) -> int:
     found = Settings.load(given, config)
     if not (found.data_dir / DATABASE).exists():
         raise OperatorError(f"no store in {found.data_dir}: make one with `setpointd init --data-dir {found.data_dir}`")
+    # Until the daemon listens for it, Ctrl-C ends the process at once. Python's own way, an exception wherever the main
+    # thread is just then, could leave a lock held that the daemon waits for ever after.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     return app.main(found)
