@@ -58,6 +58,8 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except SetpointdError as error:
             return _fail(str(error.args[0]), getattr(error, "exit_code", 1))
+        except KeyboardInterrupt:
+            return _fail("interrupted", INTERRUPTED)
         except sqlite3.Error as error:
             return _fail(f"the store cannot be used: {error}", 1)
 

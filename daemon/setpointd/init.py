@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ def make_store(data_dir: Path, admin_token: Path) -> None:
 
     Raises ``OperatorError`` or ``OSError``; then nothing is left of it.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be undone then, as after Ctrl-C
     with _empty_directory(data_dir):
         Keys.create(data_dir)
         store.create(data_dir, stamp(), str(uuid.uuid4()))

@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -166,6 +168,25 @@ def test_init_on_a_full_disk(tmp_path: Path, blocks: int) -> None:
     assert result.stderr.startswith("setpointd: ")
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_init_that_is_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal while `init` works leaves a whole store or none."""
+    data_dir = tmp_path / "store"
+    process = subprocess.Popen(
+        [SETPOINTD, "init", "--data-dir", data_dir], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + SECONDS
+    while not (data_dir / "seal.jwk").exists() and time.monotonic() < deadline:
+        pass
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=SECONDS)
+    if process.returncode == 0:
+        assert {path.name for path in data_dir.iterdir()} == STORE_FILES
+    else:
+        assert (process.returncode, stderr) == (130, b"setpointd: interrupted\n")
+        assert not data_dir.exists()
 
 
 def test_token_create(tmp_path: Path, data_dir: Path) -> None:
