@@ -24,7 +24,7 @@ def loads(data: bytes) -> Any:
     """Read one JSON text; raises ``InvalidJsonError``, whatever the bytes are."""
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+        value = _DECODER.decode(text)
     except InvalidJsonError:
         raise
     except UnicodeDecodeError:
@@ -45,7 +45,7 @@ def loads(data: bytes) -> Any:
 
 def dumps(value: Any) -> str:
     """Write compact JSON, keys in the order given. What ``loads`` read, this writes."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(value)
 
 
 def canonical(value: Any) -> str:
@@ -53,7 +53,7 @@ def canonical(value: Any) -> str:
 
     Keys are sorted, and 1, 1.0 and true are three values (Python's ``==`` takes them for one).
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    return _CANONICAL.encode(value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -79,6 +79,12 @@ def _finite(text: str) -> float:
 
 def _too_deep() -> InvalidJsonError:
     return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
+
+
+# Made once: json.dumps and json.loads with arguments make a new one at every call.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 def _is_too_deep(value: Any) -> bool:

@@ -22,7 +22,8 @@ from setpointd.tx import Snapshot
 
 Publish = Callable[[Outbound], asyncio.Future[None]]
 
-_BATCH = 200
+# Rendered and signed without a pause: so many take about as long as one commit.
+_BATCH = 32
 _RETRY_S = 5.0
 
 

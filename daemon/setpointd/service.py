@@ -50,6 +50,7 @@ class Service:
     ) -> None:
         self.keyring = keyring
         self.last_used: dict[str, str] = {}
+        self._log = logger()
         self._store = store
         self._keys = keys
         self._topics = topics
@@ -80,7 +81,7 @@ class Service:
             message = "the store could not be written; nothing of this command has happened, send it again"
             answer = await self._refuse(request, Rejected(Code.UNAVAILABLE, message), now)
         except Exception as error:  # noqa: BLE001 - the edge of the pipeline: one bad command must not end the daemon
-            logger().error("internal_error", request_id=request.jti, exc_info=error)
+            self._log.error("internal_error", request_id=request.jti, exc_info=error)
             message = "the daemon failed at this command; its log says where"
             answer = await self._refuse(request, Rejected(Code.INTERNAL, message), now)
         self._record(request, answer, now)
@@ -169,7 +170,7 @@ class Service:
         if answer.code == "repeated":
             self._metrics.replayed()
         self._metrics.command(name, answer.code, seconds)
-        logger().info(
+        self._log.info(
             "command",
             request_id=request.jti,
             principal=request.who.name,
@@ -184,7 +185,7 @@ class Service:
         suppressed = self._drops.take()
         if suppressed is None:
             return
-        logger().warning("dropped", reason=reason, suppressed=suppressed)
+        self._log.warning("dropped", reason=reason, suppressed=suppressed)
         if unsigned:
             with contextlib.suppress(StoreError):  # logged where it happened
                 await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
