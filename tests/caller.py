@@ -16,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from setpoint_contracts import COMMANDS, Reply, Token, Topics, sign_command, verify_detached
+from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.signing import VerifyingKey
 from tests.waiting import DEADLINE_S
 
@@ -81,7 +82,9 @@ class Caller:
         await self.mqtt.publish(topic, payload, qos=1, properties=properties)
         claims = _claims(payload)
         where = claims.get("reply_to", getattr(properties, "ResponseTopic", None))
-        return await self.reply(where or self.topics.reply(self.token.name, claims["jti"]))
+        reply = await self.reply(where or self.topics.reply(self.token.name, claims["jti"]))
+        assert reply.id == claims["jti"]
+        return reply
 
     async def reply(self, topic: str) -> Reply:
         """Wait for the next reply on a topic of this caller."""
@@ -93,6 +96,11 @@ class Caller:
             if self.token.alg != "HS256":
                 await self._keys_known.wait()
             return await self._arrived[topic].get()
+
+    async def event(self, topic: str) -> dict[str, Any]:
+        """Wait for the next audit event on its topic, and check that it is one."""
+        event = AuditEvent.model_validate_json(bytes((await self.message(topic)).payload))
+        return event.model_dump(mode="json", exclude_unset=True)
 
     def read(self, message: aiomqtt.Message) -> Reply:
         """Read a reply and check all that the wire says of it: properties, signature, and the command's result."""

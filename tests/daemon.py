@@ -138,6 +138,21 @@ class Daemon:
         )
         return done.stdout.strip()
 
+    def new_token(self, name: str, role: str, *options: str) -> Token:
+        """Make a token with `setpointd token create` and wait until the running daemon has noticed."""
+        file = self.data_dir.with_name(f"{name}-{secrets.token_hex(4)}.jwk")
+        self._noticed("token", "create", name, "--role", role, *options, "--out", file)
+        return Token.load(file)
+
+    def revoke(self, token: Token) -> None:
+        """Revoke a token with `setpointd token revoke` and wait until the running daemon has noticed."""
+        self._noticed("token", "revoke", token.kid)
+
+    def _noticed(self, *arguments: str | Path) -> None:
+        before = len(self.events("tokens_changed"))
+        self.command(*arguments)
+        until(lambda: len(self.events("tokens_changed")) > before, "the daemon has noticed its tokens")
+
     def _lives(self) -> bool:
         assert self._process is not None
         code = self._process.poll()
