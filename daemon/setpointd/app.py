@@ -182,10 +182,9 @@ def _only_daemon(data_dir: Path) -> Iterator[None]:
         raise OperatorError(
             f"the data directory {data_dir} cannot be used: {error.strerror}; make it with `setpointd init`"
         ) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with os.fdopen(handle):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OperatorError(f"another setpointd runs on {data_dir}") from None
         yield
-    except BlockingIOError:
-        raise OperatorError(f"another setpointd runs on {data_dir}") from None
-    finally:
-        os.close(handle)

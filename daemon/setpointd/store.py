@@ -86,9 +86,10 @@ class Store:
 
     async def close(self) -> None:
         """Commit what waits, end the writer thread and close the file."""
+        # The reader first: the last connection to close writes the log back into the file, and a reader cannot.
+        self._reader.close()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._reader.close()
 
     def _serve(self) -> None:
         try:
