@@ -65,7 +65,8 @@ class Daemon:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """Return the log events of one name, as far as they are logged."""
-        return [event for event in map(json.loads, self.log) if event["event"] == name]
+        lines = (json.loads(line) for line in self.log if line.startswith("{"))
+        return [event for event in lines if event["event"] == name]
 
     def start(self) -> None:
         """Start it, and do not wait."""

@@ -100,9 +100,9 @@ async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Pipeli
             reply = await caller.reply(reply_topic)
             assert reply.ok == (expected["code"] is None)
             assert (reply.error and reply.error.code) == expected["code"]
-        # Commands are answered in order: once this one is, nothing more can come of the vector.
+        # Reads are answered at once and writes in order: once this one is, nothing more can come of the vector.
         async with calling(pipeline) as admin:
-            await admin.ok("info", jti="afterwards", issued_at=NOW)
+            await admin.ok("set", {"service": "afterwards", "config": {}}, jti="afterwards", issued_at=NOW)
         topics = [str((await anext(witness.messages)).topic) for _ in range(2 if reply_topic else 1)]
     assert topics == [*([reply_topic] if reply_topic else []), "config/reply/admin/afterwards"]
     carried_out = pipeline.counted('setpoint_commands_total{code="ok"') - 1
