@@ -14,6 +14,8 @@ from setpointd.auth import Principal
 from setpointd.errors import Rejected
 from setpointd.messages import Inbound
 
+# So that no reply is many times as large as its command.
+MAX_ERRORS = 100
 # Times in claims are doubles: a lifetime of exactly the limit may come out a little above it.
 _ROUNDING_S = 0.001
 
@@ -121,10 +123,10 @@ def _reply_topic(
 
 
 def _misfit(what: str, error: ValidationError) -> Rejected:
-    """Tell what does not fit, field by field, without repeating any value."""
+    """Tell what does not fit, field by field up to ``MAX_ERRORS``, without repeating any value."""
     errors = [
         {"field": ".".join(map(str, found["loc"])), "message": found["msg"], "type": found["type"]}
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
+        for found in error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
     ]
     first = f"{errors[0]['field']}: {errors[0]['message']}".removeprefix(": ")
     return Rejected(Code.BAD_REQUEST, f"{what} do not fit: {first}", errors=errors)
