@@ -2,8 +2,8 @@
 
 Rules:
 
-- A message is acknowledged after its answer is settled, once, in the order received (MQTT 5, section 4.6). What was not
-  acknowledged when the connection ended comes again with the next one.
+- A message is acknowledged after the broker has its answer, once, in the order received (MQTT 5, section 4.6). What was
+  not acknowledged when the connection ended comes again with the next one.
 - A connection is used once. When it is lost, ``Session.serve`` raises and the caller makes another.
 - Intake is bounded by CONNECT's Receive Maximum; never by a full queue, which would drop and acknowledge. Mosquitto
   before 2.0.13 does not keep to it, and QoS 0 knows no such thing: so beyond ``MAX_AT_WORK`` the socket is not read.
@@ -66,6 +66,7 @@ class Session:
         self._inbox = inbox
         self._clock = clock
         self._order: deque[_Taken] = deque()
+        self._at_work = 0
         self._confirmations: dict[int, asyncio.Future[None]] = {}
         self._lost = False
         self._stopping = False
@@ -104,7 +105,8 @@ class Session:
                 taken = _Taken(message.mid, message.qos)
                 self._order.append(taken)
                 tasks.create_task(self._settle(taken, self._inbound(message), handle), name="command")
-                if len(self._order) == MAX_AT_WORK:
+                self._at_work += 1
+                if self._at_work == MAX_AT_WORK:
                     self._reader.pause()
         if not self._stopping:
             raise _as_ours(self._client._disconnected.exception())  # noqa: SLF001 - see _take_over_acknowledgements
@@ -115,18 +117,36 @@ class Session:
         self._inbox.put_nowait(None)
 
     async def _settle(self, taken: _Taken, inbound: Inbound, handle: Handler) -> None:
-        try:
-            answer = await handle(inbound)
-            if answer is not None:
-                self.publish(answer)
-        except Exception as error:  # noqa: BLE001 - the acknowledging edge: no message may come forever
-            logger().error("unanswered", exc_info=error)
+        await self._answer(taken, inbound, handle)
         taken.settled = True
         while self._order and self._order[0].settled:
             done = self._order.popleft()
             if not self._lost:
                 self._paho.ack(done.mid, done.qos)
-        if len(self._order) < MAX_AT_WORK and not self._lost:
+
+    async def _answer(self, taken: _Taken, inbound: Inbound, handle: Handler) -> None:
+        """Publish the answer; returns when nothing more can come of the message, so that it may be acknowledged."""
+        try:
+            try:
+                answer = await handle(inbound)
+            finally:
+                self._worked_off()
+            if answer is not None:
+                confirmation = self.publish(answer)
+                if taken.qos:
+                    # Beyond some number paho holds publishes back: acknowledged now, a crash would lose the reply.
+                    await confirmation
+        except BrokerLostError:
+            pass  # the message comes again, and so does its answer
+        except PublishRefusedError as refusal:
+            logger().warning("reply_refused", reason=refusal.args[0])
+        except Exception as error:  # noqa: BLE001 - the acknowledging edge: no message may come forever
+            logger().error("unanswered", exc_info=error)
+
+    def _worked_off(self) -> None:
+        # What waits for its confirmation only is not at work: that comes from the socket that a pause leaves unread.
+        self._at_work -= 1
+        if self._at_work < MAX_AT_WORK and not self._lost:
             self._reader.resume()
 
     def _inbound(self, message: aiomqtt.Message) -> Inbound:
