@@ -214,6 +214,22 @@ async def test_a_flood_is_worked_off(admin: Caller, service: str) -> None:
         assert (await admin.reply(admin.topics.reply("admin", f"{service}-{n}"))).ok
 
 
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_more_commands_than_it_works_on_at_once_are_all_answered(qos: int, admin: Caller, service: str) -> None:
+    """Five thousand at once, far more than are taken on together: reads and writes, each is answered."""
+    reads, writes = admin.topics.command("info"), admin.topics.command("set")
+    count = 5000
+    for n in range(count):
+        jti = f"{service}-{n}"
+        if n % 50:
+            await admin.mqtt.publish(reads, admin.sign("info", jti=jti), qos=qos)
+        else:
+            payload = admin.sign("set", {"service": service, "config": {"n": n}}, jti=jti)
+            await admin.mqtt.publish(writes, payload, qos=qos)
+    for n in range(count):
+        assert (await admin.message(admin.topics.reply("admin", f"{service}-{n}"))).payload
+
+
 def test_http_garbage_does_not_keep_a_probe_waiting(shared_daemon: Daemon) -> None:
     """Garbage, a 100 kB request line, and connections that say little or nothing: probes are answered all the while."""
     host, _, port = shared_daemon.http.partition(":")
