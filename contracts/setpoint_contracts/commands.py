@@ -24,14 +24,13 @@ class Result(BaseModel):
 class Command(BaseModel):
     """The parameters of one command; an unknown parameter is refused.
 
-    A concrete command says its ``name``, what it ``needs``, whether it is a ``mutation``, and its ``result``.
+    A concrete command says its ``name``, what it ``needs``, and its ``result``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: ClassVar[str]
     needs: ClassVar[Permission]
-    mutation: ClassVar[bool] = False
     result: ClassVar[type[Result]]
 
     @classmethod
@@ -47,8 +46,6 @@ class Command(BaseModel):
 
 class Mutation(Command):
     """A command that changes state: run at most once, its reply stored with its effect (wire section 3)."""
-
-    mutation: ClassVar[bool] = True
 
     reason: Reason | None = Field(default=None, description="Why; stands in history and audit.")
     dry_run: StrictBool = Field(default=False, description="Answer with the result that would be, and write nothing.")

@@ -1,6 +1,6 @@
 """Times on the wire: RFC 3339 in UTC with milliseconds and ``Z``, which sort as text."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
@@ -10,7 +10,8 @@ _DATE_AND_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}"
 
 def rfc3339(seconds: float) -> str:
     """Write a POSIX time in seconds as the wire's timestamp, cut (not rounded) to milliseconds."""
-    return _write(datetime.fromtimestamp(seconds, UTC))
+    # Not fromtimestamp(): where time_t has 32 bits it ends in 2038.
+    return _write(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
 
 
 def seconds(timestamp: str) -> float:

@@ -1,6 +1,6 @@
 """The composition root: builds every part, ties them together, and runs them until a signal.
 
-Clock, randomness and identity come into the daemon here and nowhere below.
+The clock, chance and identity come into the daemon here. Below, only the log reads the time by itself.
 """
 
 import asyncio
@@ -153,6 +153,7 @@ def _report(store: Store, runtime: Runtime) -> health.Health:
             "store": _check(problem, "writable"),
             "mode": health.Check(STATUS[runtime.mode], words),
         },
+        live=store.alive,
     )
 
 

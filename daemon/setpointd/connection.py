@@ -11,17 +11,24 @@ Rules:
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 
 from setpoint_contracts import Topics
 from setpoint_contracts.system import Mode
 from setpoint_contracts.timestamps import rfc3339
 from setpointd import epoch, mqtt
-from setpointd.errors import BrokerLostError, OperatorError, SessionTakenOverError, SetpointdError, StoreError
+from setpointd.errors import (
+    BrokerLostError,
+    OperatorError,
+    PublishRefusedError,
+    SessionTakenOverError,
+    SetpointdError,
+    StoreError,
+)
 from setpointd.keys import Keys
 from setpointd.log import logger
-from setpointd.messages import Inbound, Outbound
+from setpointd.messages import Answerer, Inbound, Outbound
 from setpointd.metrics import Metrics
 from setpointd.outbox import Outbox
 from setpointd.records import Claim, Stamp
@@ -34,8 +41,6 @@ CLAIM_EVERY_S = 1.0
 DRAIN_S = 5.0
 FAREWELL_S = 2.0
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-
-Answer = Callable[[Inbound], Awaitable[Outbound | None]]
 
 
 class Connection:
@@ -68,7 +73,7 @@ class Connection:
         self._moved = asyncio.Event()
         store.on_commit.append(lambda _jobs, _seconds: self._moved.set())
 
-    async def run(self, answer: Answer) -> None:
+    async def run(self, answer: Answerer) -> None:
         """Connect, serve, and connect again whenever that is lost; returns after ``stop``.
 
         Raises ``OperatorError`` when it makes no sense to go on.
@@ -81,7 +86,7 @@ class Connection:
             except (BrokerLostError, StoreError) as lost:
                 if self._runtime.broker_problem is None:
                     pause = SHORTEST_PAUSE_S
-                self._note_loss(str(lost.args[0] if lost.args else "the connection was lost"))
+                self._note_loss("the store failed" if isinstance(lost, StoreError) else str(lost.args[0]))
                 await asyncio.sleep(pause * (1 + self._chance()) / 2)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             except OperatorError as error:
@@ -96,7 +101,7 @@ class Connection:
         self._session.stop()
         return True
 
-    async def _connect_once(self, answer: Answer) -> None:
+    async def _connect_once(self, answer: Answerer) -> None:
         """Look, decide, and serve until the connection is lost (``BrokerLostError``) or the daemon is stopped."""
         filters = (self._topics.health, self._topics.epoch, self._topics.all_updated)
         retained = await mqtt.look(self._settings, filters, self._topics.reply(self._settings.client_id, "look"))
@@ -118,9 +123,10 @@ class Connection:
         """Find out what this daemon may be: at its start from all it sees; later on, whether it was superseded."""
         own = self._claim()
         instance = self._runtime.instance
-        if self._runtime.mode in {"active", "read_only"} and (holder := epoch.holder(seen, own)) is not None:
+        alive = seen.alive(own)
+        if self._runtime.mode in {"active", "read_only"} and alive not in {None, own.instance}:
             # Mosquitto before 2.0.15 just closes the connection of a client whose session was taken over.
-            msg = f"instance {holder} has taken over the session; is a second daemon running with this client id?"
+            msg = f"instance {alive} has taken over the session; is a second daemon running with this client id?"
             raise SessionTakenOverError(msg)
         if self._runtime.mode == "active":
             if epoch.superseded(seen.claim, own):
@@ -148,10 +154,11 @@ class Connection:
         self._runtime.broker_problem = None
         self._metrics.connected(up=True)
         logger().info("connected", broker=f"{self._settings.broker_host}:{self._settings.broker_port}")
-        session.publish(self._keys.signed(self._topics.keys, self._keys.public_jwks(), retain=True))
+        if self._runtime.mode == "active":  # what is retained there was signed by the writer
+            session.publish(self._keys.signed(self._topics.keys, self._keys.public_jwks(), retain=True))
         session.publish(self._health(ok=True, event="online"))
 
-    async def _serve(self, session: mqtt.Session, handle: Answer) -> None:
+    async def _serve(self, session: mqtt.Session, handle: Answerer) -> None:
         loss: SetpointdError | None = None
         async with asyncio.TaskGroup() as tasks:
             outbox = tasks.create_task(self._outbox.run(self._publish_as_writer), name="outbox")
@@ -171,12 +178,12 @@ class Connection:
         if self._runtime.mode == "active":
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
-                    await self._outbox.drained()
+                    await self._outbox.settled()
         with contextlib.suppress(TimeoutError, SetpointdError):
             async with asyncio.timeout(FAREWELL_S):
                 await session.publish(self._health(ok=False, event="offline"))
 
-    async def _dispatch(self, answer: Answer, inbound: Inbound) -> Outbound | None:
+    async def _dispatch(self, answer: Answerer, inbound: Inbound) -> Outbound | None:
         if inbound.topic != self._topics.epoch:
             return await answer(inbound)
         if self._runtime.mode == "active" and epoch.superseded(epoch.parse_claim(inbound.payload), self._claim()):
@@ -186,19 +193,24 @@ class Connection:
     def _publish_as_writer(self, message: Outbound) -> asyncio.Future[None]:
         if self._session is not None and self._runtime.mode == "active":
             return self._session.publish(message)
-        nowhere: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        nowhere.set_exception(BrokerLostError("not the writer, or not connected"))
-        return nowhere
+        return mqtt.unconfirmed("not the writer, or not connected")
 
     async def _publish_claims(self) -> None:
         """Publish the writer's claim now, and whenever the revision has moved, at most once a second."""
-        with contextlib.suppress(SetpointdError):
-            while True:
-                self._moved.clear()
+        published = None
+        while True:
+            self._moved.clear()
+            try:
                 claim = epoch.claim_document(self._claim(), self._since)
-                await self._publish_as_writer(self._keys.signed(self._topics.epoch, claim, retain=True))
-                await asyncio.sleep(CLAIM_EVERY_S)
-                await self._moved.wait()
+                if claim != published:
+                    await self._publish_as_writer(self._keys.signed(self._topics.epoch, claim, retain=True))
+                    published = claim
+            except BrokerLostError:
+                return
+            except (PublishRefusedError, StoreError):
+                self._moved.set()  # logged where it happened; tried again below
+            await asyncio.sleep(CLAIM_EVERY_S)
+            await self._moved.wait()
 
     def _set_mode(self, mode: Mode, reason: str | None) -> None:
         if (mode, reason) == (self._runtime.mode, self._runtime.reason):

@@ -40,21 +40,33 @@ class Seen:
         claims = [self.claim, *self.documents.values()]
         return max((_number(claim, "epoch") for claim in claims if isinstance(claim, dict)), default=0)
 
+    def alive(self, own: Claim) -> str | None:
+        """Name the instance that is alive, by its health; None when nobody is.
 
-def holder(seen: Seen, own: Claim) -> str | None:
-    """Name the other instance that is alive, if there is one."""
-    if seen.health is None or seen.health.get("ok") is not True or seen.health.get("instance") == own.instance:
-        return None
-    return str(seen.health.get("instance"))
+        A health document is no proof of life when it is of an earlier epoch of our own store: each life begins a new
+        one. Such a document comes back when a broker lost its newest retained messages in a power cut.
+        """
+        if self.health is None or self.health.get("ok") is not True:
+            return None
+        same_store = self.claim is not None and self.claim.get("store_id") == own.store_id
+        if same_store and _number(self.health, "epoch") < own.epoch:
+            return None
+        return str(self.health.get("instance"))
+
+    def ahead(self, own: Claim) -> bool:
+        """Whether the broker has seen more than our store."""
+        return self.epoch > own.epoch or self.revision > own.revision
 
 
 def decide(seen: Seen, own: Claim) -> tuple[Mode, str | None]:
     """Say what a starting daemon may be, and why it may not be more."""
-    if (other := holder(seen, own)) is not None:
-        return "standby", f"instance {other} is alive"
+    alive = seen.alive(own)
+    # The instance that our store remembers is our own previous life, unless it went on after this copy was taken.
+    if alive is not None and (alive != own.instance or seen.ahead(own)):
+        return "standby", f"instance {alive} is alive"
     if seen.claim is not None and seen.claim.get("store_id") != own.store_id:
         return "read_only", "foreign_store"
-    if seen.epoch > own.epoch or seen.revision > own.revision:
+    if seen.ahead(own):
         return "read_only", "stale_store"
     return "active", None
 

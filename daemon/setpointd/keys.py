@@ -68,16 +68,16 @@ class Keys:
     def restore(self, row: dict[str, Any]) -> Token:
         """Make the token of a row of the store. ``OperatorError``: its key was sealed by another daemon, or moved."""
         fields = {name: row[name] for name in ("kid", "name", "role", "services", "alg", "expires_at", "revoked_at")}
-        if row["alg"] != "HS256":
-            return Token.model_validate({**strictjson.loads(row["key"].encode()), **fields})
         try:
+            if row["alg"] != "HS256":
+                return Token.model_validate({**strictjson.loads(row["key"].encode()), **fields})
             opened = jwe.decrypt_compact(row["key"], self.seal)
-        except JoseError:
-            opened = None
-        if opened is None or opened.plaintext is None or opened.headers().get("kid") != row["kid"]:
-            msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
-            raise OperatorError(msg)
-        return Token.model_validate({"kty": "oct", "k": opened.plaintext.decode(), **fields})
+            if opened.plaintext is not None and opened.headers().get("kid") == row["kid"]:
+                return Token.model_validate({"kty": "oct", "k": opened.plaintext.decode(), **fields})
+        except (JoseError, ValueError):
+            pass  # told below, without what is in it
+        msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
+        raise OperatorError(msg)
 
 
 def write_private(path: Path, content: bytes) -> None:

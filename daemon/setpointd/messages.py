@@ -1,5 +1,6 @@
 """What comes from the broker and what goes to it, as plain values."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
@@ -25,3 +26,7 @@ class Outbound:
     jws: str | None = None
     retain: bool = False
     correlation_data: bytes | None = None
+
+
+Answerer = Callable[[Inbound], Awaitable[Outbound | None]]
+"""What makes an answer of a message, or none."""

@@ -81,11 +81,6 @@ class Metrics:
             ("reason",),
             registry=self._registry,
         )
-        self._replayed = Counter(
-            "setpoint_replies_replayed",
-            "Stored replies sent again, without a second effect.",
-            registry=self._registry,
-        )
 
     def _count_store_and_broker(self) -> None:
         self._commit_seconds = Histogram(
@@ -96,7 +91,7 @@ class Metrics:
         )
         self._commit_jobs = Histogram(
             "setpoint_commit_jobs",
-            "Commands in one commit.",
+            "Jobs in one commit: commands, and the daemon's own housekeeping.",
             registry=self._registry,
             buckets=_JOBS,
         )
@@ -122,8 +117,9 @@ class Metrics:
         self._state.source = source
 
     def command(self, command: str, code: str, seconds: float) -> None:
-        """Count a command answered with ``code`` (an error code of wire §4, or ``ok``), ``seconds`` after it arrived.
+        """Count a command answered ``seconds`` after it arrived.
 
+        ``code`` is an error code of wire §4, ``ok``, or ``repeated`` for a stored reply that was sent again.
         ``command`` is a command's name, or ``unknown`` for any name that is none: senders must not make series.
         """
         self._commands.labels(command, code).inc()
@@ -133,12 +129,8 @@ class Metrics:
         """Count a message dropped without a reply (wire §3, rows 1 and 2); ``reason`` is of a fixed set."""
         self._dropped.labels(reason).inc()
 
-    def replayed(self) -> None:
-        """Count a stored reply that was sent again (wire §3, row 6)."""
-        self._replayed.inc()
-
     def committed(self, jobs: int, seconds: float) -> None:
-        """Count a commit of ``jobs`` commands that took ``seconds``."""
+        """Count a commit of ``jobs`` that took ``seconds``."""
         self._commit_jobs.observe(jobs)
         self._commit_seconds.observe(seconds)
 

@@ -15,7 +15,7 @@ import secrets
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +28,12 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from setpointd.errors import BrokerLostError, OperatorError, PublishRefusedError, SessionTakenOverError
 from setpointd.log import logger
-from setpointd.messages import Inbound, Outbound
+from setpointd.messages import Answerer, Inbound, Outbound
 from setpointd.settings import Settings
-
-Handler = Callable[[Inbound], Awaitable[Outbound | None]]
 
 KEEPALIVE_S = 15
 CONNECT_TIMEOUT_S = 10.0
 MAX_AT_WORK = 1024
-# Beside the command itself a packet holds its topic and properties; a larger one does not even reach the daemon.
-_PACKET_OVERHEAD = 262_144
 _NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 _SESSION_TAKEN_OVER = 0x8E
 
@@ -67,7 +63,7 @@ class Session:
         self._clock = clock
         self._order: deque[_Taken] = deque()
         self._at_work = 0
-        self._confirmations: dict[int, asyncio.Future[None]] = {}
+        self._confirmations: dict[int, tuple[asyncio.Future[None], str]] = {}
         self._lost = False
         self._stopping = False
 
@@ -86,16 +82,17 @@ class Session:
 
         It fails with ``PublishRefusedError`` or ``BrokerLostError``. A caller that does not mind need not look at it.
         """
+        if self._lost:
+            return unconfirmed("the connection was lost")
         confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         confirmation.add_done_callback(_look_at)
-        if self._lost:
-            confirmation.set_exception(BrokerLostError())
-            return confirmation
-        info = self._paho.publish(message.topic, message.payload, 1, message.retain, _publish_properties(message))
-        self._confirmations[info.mid] = confirmation
+        info = self._paho.publish(
+            message.topic, message.payload, 1, message.retain, _properties(message, PacketTypes.PUBLISH)
+        )
+        self._confirmations[info.mid] = (confirmation, message.topic)
         return confirmation
 
-    async def serve(self, handle: Handler) -> None:
+    async def serve(self, handle: Answerer) -> None:
         """Hand every message to ``handle``, publish its answer, acknowledge. Returns after ``stop``.
 
         Raises ``BrokerLostError`` or ``SessionTakenOverError`` when the connection ends.
@@ -116,7 +113,7 @@ class Session:
         self._stopping = True
         self._inbox.put_nowait(None)
 
-    async def _settle(self, taken: _Taken, inbound: Inbound, handle: Handler) -> None:
+    async def _settle(self, taken: _Taken, inbound: Inbound, handle: Answerer) -> None:
         await self._answer(taken, inbound, handle)
         taken.settled = True
         while self._order and self._order[0].settled:
@@ -124,7 +121,7 @@ class Session:
             if not self._lost:
                 self._paho.ack(done.mid, done.qos)
 
-    async def _answer(self, taken: _Taken, inbound: Inbound, handle: Handler) -> None:
+    async def _answer(self, taken: _Taken, inbound: Inbound, handle: Answerer) -> None:
         """Publish the answer; returns when nothing more can come of the message, so that it may be acknowledged."""
         try:
             try:
@@ -136,10 +133,8 @@ class Session:
                 if taken.qos:
                     # Beyond some number paho holds publishes back: acknowledged now, a crash would lose the reply.
                     await confirmation
-        except BrokerLostError:
-            pass  # the message comes again, and so does its answer
-        except PublishRefusedError as refusal:
-            logger().warning("reply_refused", reason=refusal.args[0])
+        except (BrokerLostError, PublishRefusedError):
+            pass  # either the message comes again, and so does its answer; or it was logged that nobody may have it
         except Exception as error:  # noqa: BLE001 - the acknowledging edge: no message may come forever
             logger().error("unanswered", exc_info=error)
 
@@ -162,10 +157,11 @@ class Session:
         )
 
     def _on_puback(self, mid: int, reason: ReasonCode) -> None:
-        confirmation = self._confirmations.pop(mid, None)
+        confirmation, topic = self._confirmations.pop(mid, (None, ""))
         if confirmation is None or confirmation.done():
             return
         if reason.is_failure:
+            logger().warning("publish_refused", topic=topic, reason=str(reason))
             confirmation.set_exception(PublishRefusedError(str(reason)))
         else:
             confirmation.set_result(None)
@@ -173,9 +169,9 @@ class Session:
     def lose(self) -> None:
         """Note that the connection is gone: nothing that waits for the broker will be confirmed."""
         self._lost = True
-        for confirmation in self._confirmations.values():
+        for confirmation, _ in self._confirmations.values():
             if not confirmation.done():
-                confirmation.set_exception(BrokerLostError())
+                confirmation.set_exception(BrokerLostError("the connection was lost"))
         self._confirmations.clear()
         self._inbox.put_nowait(None)
 
@@ -200,7 +196,7 @@ class _Reader:
             self._paused = False
 
     def _read(self) -> None:
-        # As aiomqtt's own callback does: what TLS has decrypted already makes no socket readable.
+        # As aiomqtt's own callback does, which is not at hand: what TLS has decrypted already makes no socket readable.
         self._paho.loop_read()
         while isinstance(connection := self._paho.socket(), ssl.SSLSocket) and connection.pending():
             self._paho.loop_read()
@@ -215,7 +211,8 @@ async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]
     properties = Properties(PacketTypes.CONNECT)
     properties.SessionExpiryInterval = settings.session_expiry_s
     properties.ReceiveMaximum = settings.receive_maximum
-    properties.MaximumPacketSize = settings.max_command_bytes + _PACKET_OVERHEAD
+    # No Maximum Packet Size: Mosquitto 2.0.11 never gives back the place in Receive Maximum of a message that was too
+    # large, so anybody could deafen the daemon. Larger messages arrive, and are refused by their length.
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
     client = _client(
         settings,
@@ -223,7 +220,7 @@ async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]
         inbox=inbox,
         clean_start=False,
         properties=properties,
-        will=aiomqtt.Will(will.topic, will.payload, 1, will.retain),
+        will=aiomqtt.Will(will.topic, will.payload, 1, will.retain, _properties(will, PacketTypes.WILLMESSAGE)),
     )
     session = Session(client, inbox, clock)
     async with _connected(client):
@@ -251,7 +248,7 @@ async def look(settings: Settings, filters: Iterable[str], end: str) -> dict[str
                     if message.retain:
                         found[str(message.topic)] = bytes(message.payload)
         except TimeoutError:
-            msg = "the broker did not answer a look at what is retained"
+            msg = f"the broker does not let the daemon read what it publishes to {end_topic}; see the acl in mosquitto/"
             raise BrokerLostError(msg) from None
     return found
 
@@ -312,6 +309,8 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
     try:
         async with client:
+            # aiomqtt does not look at it when the connection is lost, and asyncio would complain that nobody did.
+            client._disconnected.add_done_callback(_look_at)  # noqa: SLF001 - see _take_over_acknowledgements
             yield
     except aiomqtt.MqttError as error:
         raise _as_ours(error) from None
@@ -334,8 +333,8 @@ async def _subscribe(client: aiomqtt.Client, topics: Iterable[str], options: Sub
         raise BrokerLostError(msg)
 
 
-def _publish_properties(message: Outbound) -> Properties:
-    properties = Properties(PacketTypes.PUBLISH)
+def _properties(message: Outbound, packet: int) -> Properties:
+    properties = Properties(packet)
     if message.payload:
         properties.ContentType = "application/json"
         properties.PayloadFormatIndicator = 1
@@ -344,6 +343,14 @@ def _publish_properties(message: Outbound) -> Properties:
     if message.correlation_data is not None:
         properties.CorrelationData = message.correlation_data
     return properties
+
+
+def unconfirmed(reason: str) -> asyncio.Future[None]:
+    """Return the confirmation of what could not even be published: ``BrokerLostError``."""
+    confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    confirmation.set_exception(BrokerLostError(reason))
+    _look_at(confirmation)
+    return confirmation
 
 
 def _look_at(confirmation: asyncio.Future[None]) -> None:

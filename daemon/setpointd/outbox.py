@@ -17,8 +17,8 @@ from setpointd.log import logger
 from setpointd.messages import Outbound
 from setpointd.metrics import Metrics
 from setpointd.records import OutboxRow, Stamp
+from setpointd.snapshot import Snapshot
 from setpointd.store import Store
-from setpointd.tx import Snapshot
 
 Publish = Callable[[Outbound], asyncio.Future[None]]
 
@@ -37,55 +37,69 @@ class Outbox:
         self._metrics = metrics
         self._stamp = stamp
         self._wake = asyncio.Event()
-        self._empty = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._refused: set[int] = set()
+        self._retry: asyncio.TimerHandle | None = None
         store.on_commit.append(lambda _jobs, _seconds: self.wake())
 
     def wake(self) -> None:
         """Look for rows: something was committed, or the broker is there again."""
-        self._empty.clear()
+        self._settled.clear()
         self._wake.set()
 
-    async def drained(self) -> None:
-        """Wait until there is nothing to publish."""
-        await self._empty.wait()
+    async def settled(self) -> None:
+        """Wait until there is nothing to publish, or nobody to publish it to."""
+        await self._settled.wait()
 
     async def run(self, publish: Publish) -> None:
         """Publish what comes, until cancelled or the broker is lost."""
         self.wake()
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            try:
-                while await self._publish_some(publish):
-                    pass
-                if not self._wake.is_set():
-                    self._empty.set()
-            except BrokerLostError:
-                return
-            except (PublishRefusedError, StoreError) as error:
-                logger().error("outbox_stuck", reason=str(error.args[0]), retry_s=_RETRY_S)
-                asyncio.get_running_loop().call_later(_RETRY_S, self._wake.set)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                try:
+                    while await self._publish_some(publish):
+                        pass
+                    if not self._wake.is_set():
+                        self._settled.set()
+                except StoreError:  # logged where it happened
+                    self._try_again()
+        except BrokerLostError:
+            self._settled.set()
 
     async def _publish_some(self, publish: Publish) -> bool:
-        """Publish the oldest rows; whether there were any. Raises once those that were confirmed are taken out."""
+        """Publish the oldest rows that were not refused lately, and take out what is confirmed; whether any came."""
         with self._store.read() as snapshot:
-            rows = snapshot.outbox(_BATCH)
-            groups = _conflate(rows)
-            waiting = [(group, [publish(message) for message in self._render(snapshot, group[-1])]) for group in groups]
+            rows = [row for row in snapshot.outbox(_BATCH + len(self._refused)) if row.id not in self._refused]
+            waiting = [
+                (group, [publish(message) for message in self._render(snapshot, group[-1])])
+                for group in _conflate(rows)
+            ]
         confirmed: list[int] = []
-        failure: BaseException | None = None
         for group, confirmations in waiting:
-            results = await asyncio.gather(*confirmations, return_exceptions=True)
-            if errors := [result for result in results if isinstance(result, BaseException)]:
-                failure = errors[0]
+            ids = [row.id for row in group]
+            try:
+                await asyncio.gather(*confirmations)
+            except PublishRefusedError:  # logged where it happened; what stands behind it goes on
+                self._refused.update(ids)
+                self._try_again()
             else:
-                confirmed += [row.id for row in group]
+                confirmed += ids
                 self._metrics.published(group[-1].kind)
         if confirmed:
             await self._store.write(self._stamp(), lambda tx: tx.published(confirmed))
-        if failure is not None:
-            raise failure
         return bool(rows)
+
+    def _try_again(self) -> None:
+        if self._retry is None:
+            logger().error("outbox_stuck", refused=len(self._refused), retry_s=_RETRY_S)
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_S, self._retry_now)
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        self._refused.clear()
+        self.wake()
 
     def _render(self, snapshot: Snapshot, row: OutboxRow) -> list[Outbound]:
         if row.kind == "audit":

@@ -15,11 +15,10 @@ from setpointd.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler may know beside its command: who asks, when (a timestamp and POSIX seconds), and of whom."""
+    """What a handler may know beside its command: who asks, when, and of whom."""
 
     who: Principal
     at: str
-    now: float
     daemon: Runtime
 
 

@@ -9,11 +9,12 @@ from setpointd.records import Claim
 from setpointd.request import Request
 
 OK = "ok"
+REPEATED = "repeated"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What is said to a caller: the payload byte for byte, and ``ok`` or the error code, for logs and metrics."""
+    """What is said to a caller, byte for byte; ``code`` is ``ok``, ``repeated`` or the error's for the log."""
 
     code: str
     payload: bytes
@@ -42,7 +43,7 @@ class Answer:
         if digest != request.digest:
             message = "this jti was used for another command; sign this one with a new jti"
             raise Rejected(Code.IDEMPOTENCY_CONFLICT, message)
-        return cls("repeated", payload)
+        return cls(REPEATED, payload)
 
 
 def _dump(request: Request, claim: Claim, at: str, **outcome: Any) -> bytes:

@@ -58,19 +58,25 @@ class Service:
         self._limits = runtime.limits
         self._metrics = metrics
         self._clock = clock
-        self._drops = Allowance(burst=10, per_second=1.0, clock=clock)
+        # One each: retained junk must not hide that somebody tries keys.
+        self._retained = Allowance(burst=10, per_second=1.0, clock=clock)
+        self._unsigned = Allowance(burst=10, per_second=1.0, clock=clock)
         self._claim = Claim("", 0, 0, None)
 
     async def answer(self, inbound: Inbound) -> Outbound | None:
         """Decide what becomes of a message. Never raises for anything that the message holds."""
         now = self._clock()
         if inbound.retain:  # row 1
-            await self._drop("retained", now, unsigned=False)
+            self._drop("retained", self._retained)
             return None
         try:
             signed = verify_command(inbound.payload, self._limits.max_command_bytes, self.keyring.find)
         except NotSignedError as refusal:  # row 2
-            await self._drop(refusal.args[0], now, unsigned=True)
+            reason = refusal.args[0]
+            suppressed = self._drop(reason, self._unsigned)
+            if suppressed is not None:
+                with contextlib.suppress(StoreError):  # logged where it happened
+                    await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
             return None
         request = Request.read(inbound, signed.signer, signed.claims, self._topics)
         try:
@@ -100,7 +106,7 @@ class Service:
         request.check_reply_topic()  # row 9
         command = request.parse(claims)  # rows 10 and 12
         authorise(who, command)  # row 13
-        call = Call(who, rfc3339(now), now, self._runtime)
+        call = Call(who, rfc3339(now), self._runtime)
         if isinstance(command, Mutation):
             if self._runtime.mode != "active":  # row 14
                 message = "this daemon only reads for now; an operator has to decide which store is the truth"
@@ -167,8 +173,6 @@ class Service:
         seconds = self._clock() - now
         self.last_used[request.who.kid] = rfc3339(now)
         name = request.command if request.command in COMMANDS else "unknown"
-        if answer.code == "repeated":
-            self._metrics.replayed()
         self._metrics.command(name, answer.code, seconds)
         self._log.info(
             "command",
@@ -179,16 +183,13 @@ class Service:
             duration_ms=round(seconds * 1000, 3),
         )
 
-    async def _drop(self, reason: str, now: float, *, unsigned: bool) -> None:
-        """Count it, and tell of it as long as the allowance lasts: a flood must fill neither the log nor the card."""
+    def _drop(self, reason: str, allowance: Allowance) -> int | None:
+        """Count a message that is dropped, and log it while the allowance lasts; then, how many were not logged."""
         self._metrics.dropped(reason)
-        suppressed = self._drops.take()
-        if suppressed is None:
-            return
-        self._log.warning("dropped", reason=reason, suppressed=suppressed)
-        if unsigned:
-            with contextlib.suppress(StoreError):  # logged where it happened
-                await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
+        suppressed = allowance.take()
+        if suppressed is not None:
+            self._log.warning("dropped", reason=reason, suppressed=suppressed)
+        return suppressed
 
 
 def _auth_failure(reason: str, suppressed: int, tx: Tx) -> None:

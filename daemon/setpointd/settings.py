@@ -150,6 +150,7 @@ class Settings(BaseSettings):
         try:
             parts = urlsplit(url)
             fits = parts.scheme in _DEFAULT_PORTS and parts.hostname and parts.port != 0 and url.isprintable()
+            (parts.hostname or "").encode("idna")  # as the resolver will
             rest = parts.path.strip("/") or parts.query or parts.fragment
             for secret in (parts.username, parts.password):
                 unquote(secret or "", errors="strict")

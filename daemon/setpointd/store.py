@@ -29,7 +29,8 @@ from setpointd.errors import OperatorError, StoreError
 from setpointd.log import logger
 from setpointd.migrations import migrations
 from setpointd.records import Stamp
-from setpointd.tx import Snapshot, Tx
+from setpointd.snapshot import Snapshot
+from setpointd.tx import Tx
 
 T = TypeVar("T")
 
@@ -65,6 +66,11 @@ class Store:
         self._reader = Database(_connect(data_dir, "ro"), execute_plugins=False)
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a writer; without one, only a restart helps."""
+        return self._thread.is_alive()
 
     async def write(self, stamp: Stamp, run: Callable[[Tx], T]) -> T:
         """Run a job on the writer thread and return its result once it is committed.

@@ -287,7 +287,7 @@ async def test_tokens_from_outside_are_noticed(new_daemon: NewDaemon) -> None:
 async def test_a_session_that_is_taken_over_ends_the_daemon(new_daemon: NewDaemon) -> None:
     """Another living daemon under its client id: it ends with its own exit code and one line, and stays away."""
     daemon = new_daemon()
-    other = {"ok": True, "event": "online", "instance": "another one", "mode": "active"}
+    other = {"ok": True, "event": "online", "instance": "another one", "epoch": 2, "mode": "active"}
     async with connecting(daemon, daemon.client_id) as taker:
         # Mosquitto before 2.0.15 does not tell a client that its session was taken; then the health topic does.
         await taker.publish(daemon.topics.health, json.dumps(other), qos=1, retain=True)

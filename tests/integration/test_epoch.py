@@ -55,6 +55,21 @@ async def test_each_run_is_an_epoch(new_daemon: NewDaemon) -> None:
     assert (claim.epoch, claim.revision) == (4, 3)
 
 
+async def test_an_old_health_document_holds_nobody_up(new_daemon: NewDaemon) -> None:
+    """After a power cut a broker may say that an earlier life of the same store is alive; the next life takes over."""
+    daemon = new_daemon()
+    [earlier] = (await retained(daemon, daemon.topics.health)).values()
+    daemon.stop()
+    daemon.start()
+    daemon.wait_ready()
+    daemon.stop()
+    async with connecting(daemon) as broker:
+        await broker.publish(daemon.topics.health, earlier, qos=1, retain=True)
+    daemon.start()
+    daemon.wait_ready()
+    assert mode_of(daemon)["epoch"] == 3
+
+
 async def test_a_clone_waits_for_the_first_and_then_reads_only(new_daemon: NewDaemon, tmp_path: Path) -> None:
     """Started by mistake it stands by: live, not ready, telling who holds it; the first works on, unharmed.
 

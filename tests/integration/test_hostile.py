@@ -8,13 +8,12 @@ import socket
 import time
 from collections.abc import AsyncIterator
 
-import aiomqtt
 import pytest
 
 from setpoint_contracts import Token
-from tests.caller import Caller, connecting, publish_properties
-from tests.daemon import Daemon
-from tests.waiting import DEADLINE_S
+from tests.caller import Caller, calling, connecting, publish_properties
+from tests.daemon import Daemon, NewDaemon
+from tests.waiting import DEADLINE_S, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -86,11 +85,22 @@ async def test_garbage_is_dropped_and_counted(
     assert dropped(shared_daemon, reason) == before + 1
 
 
-async def test_ten_megabytes_do_not_reach_it(shared_daemon: Daemon) -> None:
-    """A payload far beyond the limit is the broker's or the daemon's to drop; neither falls over."""
+async def test_ten_megabytes_are_too_large(shared_daemon: Daemon) -> None:
+    """A payload far beyond the limit is dropped and counted as any other."""
+    before = dropped(shared_daemon, "too_large")
     async with connecting(shared_daemon) as sender:
-        with contextlib.suppress(aiomqtt.MqttError):  # a broker may disconnect its sender
-            await sender.publish(f"{shared_daemon.prefix}config/cmd/set", b"A" * 10_000_000, qos=1)
+        await sender.publish(shared_daemon.topics.command("set"), b"A" * 10_000_000, qos=1)
+    await eventually(lambda: dropped(shared_daemon, "too_large") == before + 1, "it is counted")
+
+
+async def test_many_too_large_messages_do_not_deafen_it(new_daemon: NewDaemon) -> None:
+    """More of them than the broker may send unacknowledged: the next command is answered all the same."""
+    daemon = new_daemon(receive_maximum=4)
+    async with connecting(daemon) as sender, calling(daemon) as caller:
+        for _ in range(12):
+            await sender.publish(daemon.topics.command("set"), b"A" * 700_000, qos=1)
+        await caller.ok("info")
+    assert dropped(daemon, "too_large") == 12
 
 
 @pytest.mark.parametrize("command", ["set", "a/" * 150, "/", "\u00e9\U0001f600", "x" * 10_000, "$SYS", " "])

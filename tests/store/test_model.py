@@ -18,8 +18,9 @@ from setpointd.handlers import HANDLERS
 from setpointd.records import Stamp
 from setpointd.registry import Call
 from setpointd.runtime import Runtime
+from setpointd.snapshot import Snapshot
 from setpointd.store import create, open_writer
-from setpointd.tx import Snapshot, Tx
+from setpointd.tx import Tx
 
 AT = "2026-01-01T00:00:00.000Z"
 LIMITS = Limits(
@@ -34,7 +35,6 @@ LIMITS = Limits(
 CALL = Call(
     principal_of(Token.new("HS256", "tok_a", "alice", Role.ADMIN)),
     AT,
-    0.0,
     Runtime("1.2.3", "i-1", LIMITS, uptime=lambda: 0.0, mode="active"),
 )
 

@@ -13,7 +13,8 @@ from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.errors import VersionConflict
 from setpointd.records import Claim, Document, OutboxRow, Stamp
-from setpointd.tx import Snapshot, Tx
+from setpointd.snapshot import Snapshot
+from setpointd.tx import Tx
 
 FIRST_MOMENT = 1_767_225_600
 

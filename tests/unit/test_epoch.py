@@ -33,9 +33,9 @@ def document(service: str, **changed: object) -> dict[str, Any]:
     return {**head, "config": {"a": 1}, **changed}
 
 
-def alive(instance: object, *, ok: object = True) -> dict[str, Any]:
+def alive(instance: object, *, ok: object = True, epoch: object = 3) -> dict[str, Any]:
     """Make a health document of an instance."""
-    return {"ok": ok, "event": "online", "instance": instance}
+    return {"ok": ok, "event": "online", "instance": instance, "epoch": epoch}
 
 
 def seen(
@@ -61,6 +61,21 @@ DECISIONS = {
     "its own previous life, which died without a word": (seen(claim(), alive(PREVIOUS)), "active", None),
     "the same store run by another, not above its own": (seen(claim(instance=OTHER)), "active", None),
     "documents up to its own revision": (seen(claim(), a=document("a", revision=100)), "active", None),
+    "an earlier life, which the broker remembers from before a power cut": (
+        seen(claim(epoch=2), alive(OTHER, epoch=2)),
+        "active",
+        None,
+    ),
+    "an earlier epoch of another store": (
+        seen(claim(store_id=OTHER_STORE), alive(OTHER, epoch=2)),
+        "standby",
+        f"instance {OTHER} is alive",
+    ),
+    "its own previous life, which went on after this copy": (
+        seen(claim(revision=101), alive(PREVIOUS)),
+        "standby",
+        f"instance {PREVIOUS} is alive",
+    ),
     "another one lives": (seen(None, alive(OTHER)), "standby", f"instance {OTHER} is alive"),
     "another one lives, whatever is claimed": (
         seen(claim(store_id=OTHER_STORE, epoch=9), alive(OTHER)),

@@ -118,6 +118,7 @@ def test_broker_url(url: str, expected: tuple[object, ...]) -> None:
         "http://broker.example",
         "mqtt://",
         "mqtt://:1883",
+        "mqtt://a..b",
         f"mqtt://user:{PASSWORD}@broker",
         f"mqtt://user:{ENCODED}@broker:port",
         f"mqtt://user:{ENCODED}@broker:70000",

@@ -2,7 +2,7 @@
 
 from setpoint_contracts.access import TokenInfo, TokenList
 from setpointd.registry import Call, Result, handles
-from setpointd.tx import Snapshot
+from setpointd.snapshot import Snapshot
 
 
 @handles(TokenList)

@@ -10,7 +10,8 @@ from setpointd.difference import differences, merge_patch
 from setpointd.errors import Rejected, VersionConflict
 from setpointd.records import Document
 from setpointd.registry import Call, Result, handles
-from setpointd.tx import Snapshot, Tx
+from setpointd.snapshot import Snapshot
+from setpointd.tx import Tx
 
 
 @handles(Get)

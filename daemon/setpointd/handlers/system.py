@@ -3,7 +3,7 @@
 from setpoint_contracts import COMMANDS
 from setpoint_contracts.system import PRODUCT, PROTOCOL, Info, Status
 from setpointd.registry import Call, Result, handles
-from setpointd.tx import Snapshot
+from setpointd.snapshot import Snapshot
 
 
 @handles(Info)
