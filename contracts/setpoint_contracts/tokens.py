@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from joserfc.jwk import OctKey, OKPKey
+from joserfc.util import to_str, urlsafe_b64encode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from setpoint_contracts import strictjson
@@ -88,7 +89,14 @@ class Token(BaseModel):
         if not (secret or pair):
             msg = 'a token is {"kty":"oct","alg":"HS256","k":…} or {"kty":"OKP","crv":"Ed25519","alg":"Ed25519","x":…}'
             raise ValueError(msg)
+        if self.d and not self._is_pair():
+            msg = "x is not the public half of d"
+            raise ValueError(msg)
         return self
+
+    def _is_pair(self) -> bool:
+        private = OKPKey.import_key(dict(self.jwk())).private_key
+        return private is not None and to_str(urlsafe_b64encode(private.public_key().public_bytes_raw())) == self.x
 
     @classmethod
     def new(cls, alg: Algorithm, kid: str, name: str, role: Role, **more: Any) -> Self:

@@ -78,6 +78,11 @@ class Topics:
         return f"{self.prefix}system/health/config-manager"
 
     @property
+    def look(self) -> str:
+        """Below this a daemon sends a message to itself, to know when it has seen all that is retained."""
+        return f"{self.prefix}system/look/config-manager"
+
+    @property
     def keys(self) -> str:
         """Where the daemon's public signing keys are retained as a JWK Set."""
         return f"{self.prefix}system/keys/config-manager"

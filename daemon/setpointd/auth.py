@@ -64,10 +64,12 @@ def check_token(who: Principal, now: float) -> None:
 
 def authorise(who: Principal, command: Command) -> None:
     """Refuse a command that the role or the scope does not allow (wire section 3, row 13)."""
+    touched = command.touches()
     if command.needs not in who.role.permissions:
         message = f"{command.name} needs {command.needs}, which role {who.role} does not have"
-        raise Rejected(Code.FORBIDDEN, message, needs=command.needs)
-    for service in command.touches():
+        named = {"service": touched[0]} if len(touched) == 1 else {}
+        raise Rejected(Code.FORBIDDEN, message, needs=command.needs, **named)
+    for service in touched:
         if not who.sees(service):
             message = f"token {who.kid} has {command.needs} for other services only, not for {service}"
             raise Rejected(Code.FORBIDDEN, message, needs=command.needs, service=service)

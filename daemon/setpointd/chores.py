@@ -32,8 +32,21 @@ class Chores:
         self._tokens = self._read_tokens()
 
     def keyring(self) -> Keyring:
-        """Make the tokens that were last read ready for use; raises ``OperatorError`` when one cannot be opened."""
-        return Keyring([self._keys.restore(token) for token in self._tokens])
+        """Make the tokens that were last read ready for use; raises ``OperatorError`` when none of them can be opened.
+
+        One that cannot is left out, and told of: the others must go on.
+        """
+        tokens = []
+        problem: OperatorError | None = None
+        for row in self._tokens:
+            try:
+                tokens.append(self._keys.restore(row))
+            except OperatorError as error:
+                problem = error
+                logger().error("token_unreadable", kid=row["kid"])
+        if problem is not None and not tokens:
+            raise problem
+        return Keyring(tokens)
 
     async def run(self, service: Service) -> None:
         """Go round until cancelled."""

@@ -104,7 +104,7 @@ class Connection:
     async def _connect_once(self, answer: Answerer) -> None:
         """Look, decide, and serve until the connection is lost (``BrokerLostError``) or the daemon is stopped."""
         filters = (self._topics.health, self._topics.epoch, self._topics.all_updated)
-        retained = await mqtt.look(self._settings, filters, self._topics.reply(self._settings.client_id, "look"))
+        retained = await mqtt.look(self._settings, filters, self._topics.look)
         seen = epoch.Seen.read(retained, self._topics)
         await self._take_position(seen)
         if self._runtime.mode == "standby":

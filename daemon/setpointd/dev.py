@@ -49,8 +49,8 @@ def command(port: int, http: str, data_dir: Path) -> int:
     """Try Setpoint out: a private broker and the daemon, until Ctrl-C.
 
     Starts a Mosquitto that listens on 127.0.0.1 only, makes a store and an admin token if there is none, runs the
-    daemon, and prints two commands to paste into another terminal. Port 0 takes a free port. Other settings of
-    `setpointd run` may be given as SETPOINT_… variables.
+    daemon, and prints two commands to paste into another terminal. Port 0 takes a free port. The settings of
+    `setpointd run`, but for those of the broker and its topics, may be given as SETPOINT_… variables.
     """
     program = mosquitto.find()
     settings = _settings(data_dir.absolute(), _free_port(mosquitto.HOST, port, "--port"), http)

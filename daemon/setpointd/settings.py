@@ -5,12 +5,21 @@ only), the TOML file given with ``--config``, the default. An empty variable cou
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -34,6 +43,8 @@ _MAX_PREFIX_BYTES = 100
 _MAX_PREFIX_LEVELS = 16
 _MAX_UINT32 = 2**32 - 1  # MQTT 5, section 1.5.3
 _MAX_UINT16 = 2**16 - 1
+
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 _ClientId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 
@@ -143,6 +154,14 @@ class Settings(BaseSettings):
         except ValueError as error:  # tomllib's: what is wrong, and in which line
             raise OperatorError(f"{config} is not a TOML file: {error}") from None
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        # Only TOML has them; pydantic takes them for 1 and 0.
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is int:
+            raise ValueError("give a number")
+        return value
+
     @field_validator("broker")
     @classmethod
     def _is_broker_url(cls, url: str) -> str:
@@ -151,7 +170,7 @@ class Settings(BaseSettings):
             parts = urlsplit(url)
             fits = parts.scheme in _DEFAULT_PORTS and parts.hostname and parts.port != 0 and url.isprintable()
             (parts.hostname or "").encode("idna")  # as the resolver will
-            rest = parts.path.strip("/") or parts.query or parts.fragment
+            rest = parts.path.strip("/") or parts.query or parts.fragment or _STRAY_PERCENT.search(parts.netloc)
             for secret in (parts.username, parts.password):
                 unquote(secret or "", errors="strict")
         except ValueError:  # a port that is none, a bracket that does not close, bytes that are not UTF-8
@@ -272,6 +291,8 @@ def _from_secret_files() -> dict[str, str]:
         if path := os.environ.get(named):
             try:
                 found[name] = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+                if not found[name]:
+                    raise OperatorError(f"{named}: {path} is empty")
             except UnicodeDecodeError:
                 raise OperatorError(f"{named}: {path} is not UTF-8 text") from None
             except OSError as error:

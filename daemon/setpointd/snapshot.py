@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from setpointd.errors import OperatorError
+from setpointd.errors import StoreError
 from setpointd.records import HEAD, Claim, Document, OutboxRow
 
 
@@ -28,8 +28,7 @@ class Snapshot:
         """Whose store this is, its epoch and revision."""
         row = self._one("SELECT store_id, epoch, revision, instance FROM config_epoch")
         if row is None:
-            msg = "the store has no identity: it was not made by setpointd init"
-            raise OperatorError(msg)
+            raise StoreError("the store has lost its identity")
         return Claim(*row)
 
     def current(self, service: str) -> Document | None:

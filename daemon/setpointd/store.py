@@ -173,7 +173,7 @@ def writing(data_dir: Path, stamp: Stamp, *, create: bool = False) -> Iterator[T
         msg = f"no store in {data_dir}: make one with `setpointd init --data-dir {data_dir}`"
         raise OperatorError(msg)
     with writer_lock(data_dir):
-        db = open_writer(data_dir, locked=True)
+        db = open_writer(data_dir, locked=True, new=create)
         try:
             with db.atomic():
                 yield Tx(db, stamp)
@@ -181,15 +181,20 @@ def writing(data_dir: Path, stamp: Stamp, *, create: bool = False) -> Iterator[T
             db.close()
 
 
-def open_writer(data_dir: Path, *, locked: bool = False) -> Database:
-    """Open the writing connection and bring the tables up to date. Raises ``OperatorError`` when it cannot be read."""
+def open_writer(data_dir: Path, *, locked: bool = False, new: bool = False) -> Database:
+    """Open the writing connection and bring the tables up to date.
+
+    Raises ``OperatorError`` when the file cannot be read, or holds no store although it is not ``new``.
+    """
     try:
         with contextlib.nullcontext() if locked else writer_lock(data_dir):
             connection = _connect(data_dir, "rwc")
             with contextlib.ExitStack() as undo:
                 undo.callback(connection.close)
-                connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
                 db = Database(connection, execute_plugins=False)
+                if not new and not (db["config_epoch"].exists() and db["config_epoch"].count):
+                    raise OperatorError(f"{data_dir / DATABASE} holds no store: restore a backup, or begin anew")
+                connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
                 migrations.apply(db)
                 undo.pop_all()
                 return db

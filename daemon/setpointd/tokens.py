@@ -63,6 +63,8 @@ def issue(data_dir: Path, token: Token, file: Path | None) -> None:
             write_private(file, token.dump())
             undo.callback(file.unlink)
         with store.writing(data_dir, stamp()) as tx:
+            for row in tx.tokens():
+                keys.restore(row)  # a key of another store must not seal what this one's daemon cannot open
             try:
                 tx.add_token(token, keys.store_form(token))
             except sqlite3.IntegrityError:

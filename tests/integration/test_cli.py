@@ -330,6 +330,20 @@ def test_token_import_refuses_what_is_no_token(tmp_path: Path, data_dir: Path) -
     assert rows(data_dir, "SELECT count(*) FROM api_tokens") == [(1,)]
 
 
+def test_tokens_need_the_right_key_and_a_store(tmp_path: Path, data_dir: Path) -> None:
+    """Nothing is sealed with a key that does not open what is there, and an empty file is no store without tokens."""
+    other = tmp_path / "other"
+    done("init", "--data-dir", other)
+    shutil.copy(other / "seal.jwk", data_dir / "seal.jwk")
+    create = ("token", "create", "x", "--role", "viewer", "--out", tmp_path / "x.jwk", "--data-dir")
+    assert "it belongs to another store" in refused(*create, data_dir)
+    (other / "setpoint.db").write_bytes(b"")
+    assert "holds no store" in refused(*create, other)
+    assert "holds no store" in refused("token", "list", "--data-dir", other)
+    assert "holds no store" in refused("run", "--data-dir", other, "--http", "127.0.0.1:0")
+    assert not (tmp_path / "x.jwk").exists()
+
+
 def test_token_list_and_revoke(tmp_path: Path, data_dir: Path) -> None:
     """The table shows who may do what and whether it still holds; no key is in it."""
     expired = Token.new("HS256", "old", "old", Role.VIEWER, expires_at="2020-01-01T00:00:00.000Z")

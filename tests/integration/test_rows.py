@@ -11,8 +11,16 @@ from tests.daemon import Daemon, NewDaemon
 from tests.waiting import eventually
 
 NOWHERE = "elsewhere/reply"
-LATE: dict[str, Any] = {"issued_at": time.time() - 100, "lifetime_s": 10}
-AHEAD: dict[str, Any] = {"issued_at": time.time() + 1000}
+
+
+def late() -> dict[str, Any]:
+    """Make times of a command that has expired."""
+    return {"issued_at": time.time() - 100, "lifetime_s": 10}
+
+
+def ahead() -> dict[str, Any]:
+    """Make times of a command that comes from the future."""
+    return {"issued_at": time.time() + 1000}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ async def test_row_2_what_is_not_signed_is_dropped(
 ) -> None:
     """Without a signature that holds there is no answer, whatever else is wrong; it is counted by its reason."""
     before = dropped(shared_daemon, reason)
-    jws = admin.sign("set", {"service": "never"}, jti="unsigned", reply_to=NOWHERE, **LATE)
+    jws = admin.sign("set", {"service": "never"}, jti="unsigned", reply_to=NOWHERE, **late())
     await admin.mqtt.publish(admin.topics.command("get"), spoil(jws), qos=1)
     await admin.ok("info")
     assert dropped(shared_daemon, reason) == before + 1
@@ -92,7 +100,9 @@ async def test_failures_to_authenticate_are_audited_sparingly(new_daemon: NewDae
         assert (event["action"], event["user"], event["details"]["reason"]) == ("auth_failure", None, "not_jws")
         status = await admin.ok("status")
     assert status["revision"] == 0
-    assert 10 <= daemon.metric('setpoint_published_total{kind="audit"}') <= 30
+    await eventually(lambda: daemon.metric('setpoint_published_total{kind="audit"}') >= 10, "the first are published")
+    # Ten at once and one a second: far fewer than there were messages, however slow this machine is.
+    assert daemon.metric('setpoint_published_total{kind="audit"}') < 100
 
 
 async def test_row_3_a_revoked_token_hears_nothing_else(admin: Caller, shared_daemon: Daemon) -> None:
@@ -135,8 +145,8 @@ async def test_row_5_a_wrong_topic_comes_before_a_stored_reply(admin: Caller, se
     jws = admin.sign("set", {"service": service, "config": {}})
     assert outcome(await admin.exchange(admin.topics.command("set"), jws)) == "ok"
     assert outcome(await admin.exchange(admin.topics.command("patch"), jws)) == "wrong_topic"
-    late = admin.sign("set", {"service": service, "config": {}}, **LATE)
-    assert outcome(await admin.exchange(admin.topics.command("get"), late)) == "wrong_topic"
+    expired = admin.sign("set", {"service": service, "config": {}}, **late())
+    assert outcome(await admin.exchange(admin.topics.command("get"), expired)) == "wrong_topic"
 
 
 async def test_row_6_a_stored_reply_outlives_its_command(admin: Caller, service: str) -> None:
@@ -181,7 +191,7 @@ async def test_row_7_a_jti_stands_for_one_command(admin: Caller, service: str) -
     """Other bytes under the jti of a command that ran are a conflict, even when they have expired."""
     params = {"service": service, "config": {"a": 1}}
     await admin.ok("set", params, jti=service)
-    for signing in ({}, LATE, {"reply_to": admin.topics.reply("admin", "x")}):
+    for signing in ({}, late(), {"reply_to": admin.topics.reply("admin", "x")}):
         assert (await admin.error("set", params, jti=service, **signing))["code"] == "idempotency_conflict"
     assert (await admin.error("get", {"service": service}, jti=service))["code"] == "idempotency_conflict"
     assert (await admin.ok("get", {"service": service}))["version"] == 1
@@ -196,7 +206,7 @@ async def test_row_7_a_jti_belongs_to_its_token(admin: Caller, service: str, sha
 
 async def test_row_8_expired_comes_before_the_reply_topic(admin: Caller) -> None:
     """An expired command is told the time on the default topic, when its own reply topic is refused as well."""
-    for signing, code in ((LATE, "expired"), (AHEAD, "clock_skew")):
+    for signing, code in ((late(), "expired"), (ahead(), "clock_skew")):
         jti = f"row8-{code}"
         jws = admin.sign("explode", jti=jti, reply_to=NOWHERE, **signing)
         await admin.mqtt.publish(admin.topics.command("explode"), jws, qos=1)
@@ -263,7 +273,7 @@ async def test_row_13_role_and_scope(admin: Caller, service: str, shared_daemon:
         listed = (await viewer.ok("list", {"limit": 1000}))["services"]
         assert {entry["service"][:4] for entry in listed} == {"svc-"}
         error = await viewer.error("set", {"service": service, "config": {}})
-        assert (error["code"], error["details"]) == ("forbidden", {"needs": "config.write"})
+        assert (error["code"], error["details"]) == ("forbidden", {"needs": "config.write", "service": service})
         assert (await viewer.error("token/list"))["details"] == {"needs": "admin.manage"}
         events = [await viewer.event(topic) for _ in range(3)]
     assert [event["user"] for event in events] == ["viewer"] * 3
@@ -279,7 +289,7 @@ async def test_row_13_an_operator_writes_and_does_not_delete(shared_daemon: Daem
             assert (await operator.ok("set", {"service": name, "config": {}}))["version"] == 1
         assert (await operator.error("set", {"service": "other", "config": {}}))["code"] == "forbidden"
         error = await operator.error("delete", {"service": service})
-        assert error["details"] == {"needs": "config.delete"}
+        assert error["details"] == {"needs": "config.delete", "service": service}
 
 
 async def test_row_13_forbidden_is_not_final(shared_daemon: Daemon, admin: Caller, service: str) -> None:

@@ -127,6 +127,7 @@ def test_broker_url(url: str, expected: tuple[object, ...]) -> None:
         f"mqtt://user:{ENCODED}@broker/topic",
         f"mqtt://user:{ENCODED}@broker?x",
         f"mqtt://user:{ENCODED}%ff@broker",
+        f"mqtt://user:{ENCODED}%zz@broker",
         f"mqtt://user:{ENCODED}@bro ker",
         f"mqtt://user:{ENCODED}@broker\n",
         "",
@@ -259,3 +260,17 @@ def test_limits() -> None:
     limits = load(max_command_bytes=5000, require_expected_version=True).limits
     assert (limits.max_command_bytes, limits.require_expected_version) == (5000, True)
     assert (limits.max_config_keys, limits.max_json_levels) == (1000, 32)
+
+
+def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
+    """TOML has true and false; where a number belongs they are refused, not taken for 1 and 0."""
+    config = tmp_path / "config.toml"
+    config.write_text("max_clock_skew_s = true\n")
+    assert refusal(config).startswith("max_clock_skew_s: give a number")
+
+
+def test_an_empty_secret_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that should hold a password and holds nothing is a mistake, not an empty password."""
+    (tmp_path / "password").write_text("\n")
+    monkeypatch.setenv("SETPOINT_BROKER_PASSWORD_FILE", str(tmp_path / "password"))
+    assert refusal(broker="mqtt://user@broker").endswith("is empty")
