@@ -277,8 +277,18 @@ def _client(
         def put_nowait(self, item: aiomqtt.Message) -> None:
             inbox.put_nowait(item)
 
+    loop = asyncio.get_running_loop()
+
+    def await_writable(paho: PahoClient, _data: object, connection: socket.socket) -> None:
+        # aiomqtt's own takes the socket's number now and uses it later: by then it is closed, or another socket's.
+        def register() -> None:
+            if connection.fileno() >= 0:
+                loop.add_writer(connection.fileno(), paho.loop_write)
+
+        loop.call_soon_threadsafe(register)
+
     password = settings.broker_secret
-    return aiomqtt.Client(
+    client = aiomqtt.Client(
         settings.broker_host,
         settings.broker_port,
         username=settings.broker_user,
@@ -293,6 +303,8 @@ def _client(
         tls_context=_tls(settings),
         **more,
     )
+    client._client.on_socket_register_write = await_writable  # type: ignore[assignment] # noqa: SLF001 - as below
+    return client
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -311,6 +323,7 @@ async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
         async with client:
             # aiomqtt does not look at it when the connection is lost, and asyncio would complain that nobody did.
             client._disconnected.add_done_callback(_look_at)  # noqa: SLF001 - see _take_over_acknowledgements
+            _register_writes_at_once(client._client)  # noqa: SLF001 - see _take_over_acknowledgements
             yield
     except aiomqtt.MqttError as error:
         raise _as_ours(error) from None
@@ -357,6 +370,16 @@ def _look_at(confirmation: asyncio.Future[None]) -> None:
     # Whoever published without waiting has no use for the outcome; asyncio must not complain that nobody looked.
     if not confirmation.cancelled():
         confirmation.exception()
+
+
+def _register_writes_at_once(paho: PahoClient) -> None:
+    """Have the event loop watch a socket for writing from now on.
+
+    aiomqtt does so one turn later and by number, because paho may call from another thread while it connects. By then
+    the socket of a lost connection may be closed, and its number another file's.
+    """
+    loop = asyncio.get_running_loop()
+    paho.on_socket_register_write = lambda _paho, _data, connection: loop.add_writer(connection, paho.loop_write)
 
 
 def _take_over_acknowledgements(client: aiomqtt.Client, on_puback: Callable[[int, ReasonCode], None]) -> PahoClient:
