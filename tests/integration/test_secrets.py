@@ -11,6 +11,7 @@ import aiomqtt
 from setpoint_contracts import Token
 from tests.caller import calling, connecting
 from tests.daemon import Daemon, NewDaemon, make_data_dir
+from tests.waiting import eventually
 
 
 def spellings(secret: str) -> list[bytes]:
@@ -74,7 +75,7 @@ async def test_no_secret_leaves_its_file(new_daemon: NewDaemon) -> None:
     daemon = new_daemon()
     heard = bytearray()
     async with connecting(daemon) as witness:
-        await witness.subscribe("#", qos=1)
+        await witness.subscribe(f"{daemon.prefix}#", qos=1)
         listener = asyncio.create_task(listen(witness, heard))
         tokens = [
             daemon.new_token("second", "operator", "--services", "s*"),
@@ -85,15 +86,15 @@ async def test_no_secret_leaves_its_file(new_daemon: NewDaemon) -> None:
         daemon.kill()
         daemon.start()
         daemon.wait_ready()
+        await eventually(lambda: listener.done() or heard.count(b"config/reply/") > 12, "the witness has heard it all")
+        assert not listener.done(), listener.exception()
         listener.cancel()
-        await asyncio.gather(listener, return_exceptions=True)
     places = {path.name: path.read_bytes() for path in daemon.data_dir.iterdir() if path.suffix != ".jwk"}
     assert {"setpoint.db", "setpoint.db-wal", "setpoint.db-shm"} <= places.keys()
     places["log"] = "\n".join(daemon.log).encode()
     places["broker"] = bytes(heard)
     places["http"] = shown
     places["token list"] = daemon.command("token", "list", "--json").encode()
-    assert heard.count(b"config/reply/") > 12
     files = [*daemon.data_dir.glob("*.jwk"), *daemon.data_dir.parent.glob("*.jwk")]
     assert {"admin.jwk", "seal.jwk", "signing.jwk"} < {path.name for path in files}
     assert {name: found for name, content in places.items() if (found := found_in(content, files))} == {}
