@@ -14,6 +14,7 @@ import contextlib
 import secrets
 import socket
 import ssl
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -277,16 +278,6 @@ def _client(
         def put_nowait(self, item: aiomqtt.Message) -> None:
             inbox.put_nowait(item)
 
-    loop = asyncio.get_running_loop()
-
-    def await_writable(paho: PahoClient, _data: object, connection: socket.socket) -> None:
-        # aiomqtt's own takes the socket's number now and uses it later: by then it is closed, or another socket's.
-        def register() -> None:
-            if connection.fileno() >= 0:
-                loop.add_writer(connection.fileno(), paho.loop_write)
-
-        loop.call_soon_threadsafe(register)
-
     password = settings.broker_secret
     client = aiomqtt.Client(
         settings.broker_host,
@@ -303,7 +294,7 @@ def _client(
         tls_context=_tls(settings),
         **more,
     )
-    client._client.on_socket_register_write = await_writable  # type: ignore[assignment] # noqa: SLF001 - as below
+    _watch_for_writing(client._client)  # noqa: SLF001 - see _take_over_acknowledgements
     return client
 
 
@@ -323,7 +314,6 @@ async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
         async with client:
             # aiomqtt does not look at it when the connection is lost, and asyncio would complain that nobody did.
             client._disconnected.add_done_callback(_look_at)  # noqa: SLF001 - see _take_over_acknowledgements
-            _register_writes_at_once(client._client)  # noqa: SLF001 - see _take_over_acknowledgements
             yield
     except aiomqtt.MqttError as error:
         raise _as_ours(error) from None
@@ -372,14 +362,26 @@ def _look_at(confirmation: asyncio.Future[None]) -> None:
         confirmation.exception()
 
 
-def _register_writes_at_once(paho: PahoClient) -> None:
-    """Have the event loop watch a socket for writing from now on.
+def _watch_for_writing(paho: PahoClient) -> None:
+    """Have the event loop watch the socket for writing while it is open.
 
-    aiomqtt does so one turn later and by number, because paho may call from another thread while it connects. By then
-    the socket of a lost connection may be closed, and its number another file's.
+    aiomqtt does so a turn of the loop later and by number. By then the socket of a lost connection may be closed, and
+    its number another file's.
     """
-    loop = asyncio.get_running_loop()
-    paho.on_socket_register_write = lambda _paho, _data, connection: loop.add_writer(connection, paho.loop_write)
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+    def register(_paho: PahoClient, _data: object, connection: Any) -> None:
+        def watch() -> None:
+            if connection.fileno() >= 0:
+                loop.add_writer(connection, paho.loop_write)
+
+        # While it connects, paho calls from another thread.
+        if threading.get_ident() == thread:
+            watch()
+        else:
+            loop.call_soon_threadsafe(watch)
+
+    paho.on_socket_register_write = register
 
 
 def _take_over_acknowledgements(client: aiomqtt.Client, on_puback: Callable[[int, ReasonCode], None]) -> PahoClient:
