@@ -17,7 +17,7 @@ from functools import partial
 from setpoint_contracts import Topics
 from setpoint_contracts.system import Mode
 from setpoint_contracts.timestamps import rfc3339
-from setpointd import epoch, mqtt
+from setpointd import confirmation, epoch, mqtt
 from setpointd.errors import (
     BrokerLostError,
     OperatorError,
@@ -193,7 +193,7 @@ class Connection:
     def _publish_as_writer(self, message: Outbound) -> asyncio.Future[None]:
         if self._session is not None and self._runtime.mode == "active":
             return self._session.publish(message)
-        return mqtt.unconfirmed("not the writer, or not connected")
+        return confirmation.failed("not the writer, or not connected")
 
     async def _publish_claims(self) -> None:
         """Publish the writer's claim now, and whenever the revision has moved, at most once a second."""

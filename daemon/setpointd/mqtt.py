@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from setpointd import confirmation
 from setpointd.errors import BrokerLostError, OperatorError, PublishRefusedError, SessionTakenOverError
 from setpointd.log import logger
 from setpointd.messages import Answerer, Inbound, Outbound
@@ -84,14 +85,13 @@ class Session:
         It fails with ``PublishRefusedError`` or ``BrokerLostError``. A caller that does not mind need not look at it.
         """
         if self._lost:
-            return unconfirmed("the connection was lost")
-        confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        confirmation.add_done_callback(_look_at)
+            return confirmation.failed("the connection was lost")
+        confirmed = confirmation.awaited()
         info = self._paho.publish(
             message.topic, message.payload, 1, message.retain, _properties(message, PacketTypes.PUBLISH)
         )
-        self._confirmations[info.mid] = (confirmation, message.topic)
-        return confirmation
+        self._confirmations[info.mid] = (confirmed, message.topic)
+        return confirmed
 
     async def serve(self, handle: Answerer) -> None:
         """Hand every message to ``handle``, publish its answer, acknowledge. Returns after ``stop``.
@@ -130,10 +130,10 @@ class Session:
             finally:
                 self._worked_off()
             if answer is not None:
-                confirmation = self.publish(answer)
+                confirmed = self.publish(answer)
                 if taken.qos:
                     # Beyond some number paho holds publishes back: acknowledged now, a crash would lose the reply.
-                    await confirmation
+                    await confirmed
         except (BrokerLostError, PublishRefusedError):
             pass  # either the message comes again, and so does its answer; or it was logged that nobody may have it
         except Exception as error:  # noqa: BLE001 - the acknowledging edge: no message may come forever
@@ -158,21 +158,21 @@ class Session:
         )
 
     def _on_puback(self, mid: int, reason: ReasonCode) -> None:
-        confirmation, topic = self._confirmations.pop(mid, (None, ""))
-        if confirmation is None or confirmation.done():
+        confirmed, topic = self._confirmations.pop(mid, (None, ""))
+        if confirmed is None or confirmed.done():
             return
         if reason.is_failure:
             logger().warning("publish_refused", topic=topic, reason=str(reason))
-            confirmation.set_exception(PublishRefusedError(str(reason)))
+            confirmed.set_exception(PublishRefusedError(str(reason)))
         else:
-            confirmation.set_result(None)
+            confirmed.set_result(None)
 
     def lose(self) -> None:
         """Note that the connection is gone: nothing that waits for the broker will be confirmed."""
         self._lost = True
-        for confirmation, _ in self._confirmations.values():
-            if not confirmation.done():
-                confirmation.set_exception(BrokerLostError("the connection was lost"))
+        for confirmed, _ in self._confirmations.values():
+            if not confirmed.done():
+                confirmed.set_exception(BrokerLostError("the connection was lost"))
         self._confirmations.clear()
         self._inbox.put_nowait(None)
 
@@ -313,7 +313,7 @@ async def _connected(client: aiomqtt.Client) -> AsyncIterator[None]:
     try:
         async with client:
             # aiomqtt does not look at it when the connection is lost, and asyncio would complain that nobody did.
-            client._disconnected.add_done_callback(_look_at)  # noqa: SLF001 - see _take_over_acknowledgements
+            client._disconnected.add_done_callback(confirmation.look_at)  # noqa: SLF001 - see _take_over_acknowledgements
             yield
     except aiomqtt.MqttError as error:
         raise _as_ours(error) from None
@@ -346,20 +346,6 @@ def _properties(message: Outbound, packet: int) -> Properties:
     if message.correlation_data is not None:
         properties.CorrelationData = message.correlation_data
     return properties
-
-
-def unconfirmed(reason: str) -> asyncio.Future[None]:
-    """Return the confirmation of what could not even be published: ``BrokerLostError``."""
-    confirmation: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    confirmation.set_exception(BrokerLostError(reason))
-    _look_at(confirmation)
-    return confirmation
-
-
-def _look_at(confirmation: asyncio.Future[None]) -> None:
-    # Whoever published without waiting has no use for the outcome; asyncio must not complain that nobody looked.
-    if not confirmation.cancelled():
-        confirmation.exception()
 
 
 def _watch_for_writing(paho: PahoClient) -> None:
