@@ -231,6 +231,25 @@ async def test_health_claim_and_keys_are_retained(new_daemon: NewDaemon) -> None
     assert key.keys() == {"kty", "crv", "x", "kid", "alg", "use"}  # and no private half
 
 
+async def test_each_command_is_logged_and_counted_once(new_daemon: NewDaemon) -> None:
+    """One event each, with request, principal, command, outcome and duration, and no value of a config."""
+    daemon = new_daemon()
+    async with calling(daemon) as admin:
+        await admin.ok("set", {"service": "stt", "config": {"password": "hunter2"}, "reason": "hunter3"}, jti="one")
+        await admin.error("get", {"service": "nowhere"}, jti="two")
+        await admin.error("explode/now", {"hunter4": 1}, jti="three")
+    logged = [{**event, "duration_ms": event["duration_ms"] > 0} for event in daemon.events("command")]
+    assert [(event["request_id"], event["command"], event["code"]) for event in logged] == [
+        ("one", "set", "ok"),
+        ("two", "get", "not_found"),
+        ("three", "unknown", "unknown_command"),
+    ]
+    assert {(event["principal"], event["duration_ms"]) for event in logged} == {("admin", True)}
+    for event in logged:
+        assert daemon.metric(f'setpoint_commands_total{{code="{event["code"]}",command="{event["command"]}"}}') == 1
+    assert "hunter" not in "".join(daemon.log) + daemon.probe("/metrics")[1]
+
+
 async def test_a_clean_stop_says_goodbye(new_daemon: NewDaemon) -> None:
     """SIGTERM: what was taken is answered, what was committed is announced, offline is retained, the exit code is 0."""
     daemon = new_daemon()
@@ -243,6 +262,8 @@ async def test_a_clean_stop_says_goodbye(new_daemon: NewDaemon) -> None:
         kept = await retained(daemon, daemon.topics.health, daemon.topics.all_updated)
         assert json.loads(kept.pop(daemon.topics.health))["ok"] is False
         done = {document["service"] for document in map(json.loads, kept.values())}
+        (token,) = json.loads(daemon.command("token", "list", "--json"))["tokens"]
+        assert token["last_used_at"] is not None
         answered = {event["request_id"] for event in daemon.events("command")}
         assert done == {jti.replace("last-", "s") for jti in answered}
         daemon.start()  # what it had not taken comes now

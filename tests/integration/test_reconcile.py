@@ -1,5 +1,6 @@
 """Retained documents are repaired on every connect: whatever happened to them, afterwards they are the store's."""
 
+import asyncio
 import json
 import time
 
@@ -93,8 +94,7 @@ async def test_a_broker_that_lost_everything_gets_everything_again(own_broker: B
     """A power cut at the broker takes documents, claim, keys and health; on the reconnect all of them are back."""
     daemon = new_daemon(broker=own_broker)
     async with calling(daemon) as admin:
-        for n in range(20):
-            await admin.ok("set", {"service": f"s{n}", "config": {"n": n}})
+        await asyncio.gather(*(admin.ok("set", {"service": f"s{n}", "config": {"n": n}}) for n in range(300)))
     topics = daemon.topics
     until(lambda: daemon.metric("setpoint_outbox_pending") == 0, "the outbox is empty")
     before = set(await retained(daemon, "#"))

@@ -197,6 +197,16 @@ async def test_row_7_a_jti_stands_for_one_command(admin: Caller, service: str) -
     assert (await admin.ok("get", {"service": service}))["version"] == 1
 
 
+async def test_row_7_of_many_commands_with_one_jti_one_runs(admin: Caller, service: str) -> None:
+    """Sent at once, in one batch: the first runs, and each of the others is told that the jti is taken."""
+    for n in range(20):
+        jws = admin.sign("set", {"service": service, "config": {"n": n}}, jti=service)
+        await admin.mqtt.publish(admin.topics.command("set"), jws, qos=1)
+    outcomes = [outcome(await admin.reply(admin.topics.reply("admin", service))) for _ in range(20)]
+    assert sorted(outcomes) == ["idempotency_conflict"] * 19 + ["ok"]
+    assert (await admin.ok("get", {"service": service}))["version"] == 1
+
+
 async def test_row_7_a_jti_belongs_to_its_token(admin: Caller, service: str, shared_daemon: Daemon) -> None:
     """Another token of the same principal may use the same jti."""
     await admin.ok("set", {"service": service, "config": {}}, jti=service)
