@@ -1,4 +1,4 @@
-"""Setpoint's client library: what a service imports to read its configuration and follow its updates."""
+"""Setpoint's client library. So far only its version: services use ``setpoint_contracts`` with any MQTT client."""
 
 from importlib.metadata import version
 

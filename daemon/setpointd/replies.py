@@ -34,7 +34,7 @@ class Answer:
         }
         if refusal.details:
             error["details"] = refusal.details
-        return cls(refusal.code, _dump(request, claim, at, ok=False, error=error))
+        return cls(refusal.code.value, _dump(request, claim, at, ok=False, error=error))
 
     @classmethod
     def repeated(cls, stored: tuple[bytes, bytes], request: Request) -> Self:
