@@ -95,14 +95,18 @@ class Connection:
     def _take_in_the_rest(self) -> None:
         """Acknowledge what is still on its way from earlier commands, so that it is not taken for an answer to these.
 
-        The broker sends it before the answer to a ping.
+        The broker sends it before the answer to a ping, but holds some back until what it sent is acknowledged: so on
+        until a ping brings nothing more.
         """
-        self._socket.sendall(_PINGREQ)
-        kinds: set[int] = set()
-        while _PINGRESP not in kinds:
-            packets = self._receive()
-            kinds = {first & 0xF0 for first, _ in packets}
-            published = [_message(body) for first, body in packets if first & 0xF0 == _PUBLISH]
+        published = None
+        while published != []:
+            published = []
+            kinds: set[int] = set()
+            self._socket.sendall(_PINGREQ)
+            while _PINGRESP not in kinds:
+                packets = self._receive()
+                kinds = {first & 0xF0 for first, _ in packets}
+                published += [_message(body) for first, body in packets if first & 0xF0 == _PUBLISH]
             self._socket.sendall(b"".join(_puback(packet_id) for packet_id, _, _ in published))
 
     def _drive(self, commands: Iterator[Command], in_flight: int, seconds: float) -> Run:
