@@ -217,7 +217,7 @@ async def connect(settings: Settings, will: Outbound, clock: Callable[[], float]
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
     client = _client(
         settings,
-        identifier=settings.client_id,
+        identifier=settings.session_id,
         inbox=inbox,
         clean_start=False,
         properties=properties,
@@ -237,7 +237,7 @@ async def look(settings: Settings, filters: Iterable[str], end: str) -> dict[str
     """
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
     once = secrets.token_hex(4)
-    client = _client(settings, identifier=f"{settings.client_id}-look-{once}", inbox=inbox)
+    client = _client(settings, identifier=f"{settings.session_id}-look-{once}", inbox=inbox)
     end_topic = f"{end}/{once}"
     found: dict[str, bytes] = {}
     async with _connected(client):
@@ -257,7 +257,7 @@ async def look(settings: Settings, filters: Iterable[str], end: str) -> dict[str
 async def wait_for_change(settings: Settings, topic: str, known: bytes | None) -> None:
     """Wait on a throwaway connection until what is published to ``topic`` is something else than ``known``."""
     inbox: asyncio.Queue[aiomqtt.Message | None] = asyncio.Queue()
-    client = _client(settings, identifier=f"{settings.client_id}-look-{secrets.token_hex(4)}", inbox=inbox)
+    client = _client(settings, identifier=f"{settings.session_id}-look-{secrets.token_hex(4)}", inbox=inbox)
     async with _connected(client):
         client._disconnected.add_done_callback(lambda _: inbox.put_nowait(None))  # noqa: SLF001 - see _take_over_acknowledgements
         await _subscribe(client, [topic], SubscribeOptions(qos=1))

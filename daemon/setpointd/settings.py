@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(default="", description="Stands before every topic, e.g. site1/.")
     client_id: _ClientId = Field(
         default="setpoint-config-manager",
-        description="The daemon's MQTT client id. Commands sent while it is down wait under this name.",
+        description="The daemon's MQTT client id; to the default a topic prefix is added. Commands wait under it.",
     )
     session_expiry_s: int = Field(
         default=604_800,
@@ -255,6 +255,12 @@ class Settings(BaseSettings):
     def http_port(self) -> int:
         """The port to listen on for HTTP; 0 takes a free one."""
         return _split_address(self.http).port or 0
+
+    @property
+    def session_id(self) -> str:
+        """The client id in use. Daemons with different prefixes on one broker must not share a session by default."""
+        chosen = "client_id" in self.model_fields_set or not self.topic_prefix
+        return self.client_id if chosen else f"{self.client_id}:{self.topic_prefix.rstrip('/')}"
 
     @property
     def limits(self) -> Limits:

@@ -274,3 +274,10 @@ def test_an_empty_secret_file_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "password").write_text("\n")
     monkeypatch.setenv("SETPOINT_BROKER_PASSWORD_FILE", str(tmp_path / "password"))
     assert refusal(broker="mqtt://user@broker").endswith("is empty")
+
+
+def test_daemons_with_different_prefixes_have_different_sessions() -> None:
+    """A prefix becomes part of the default client id; one that was chosen is taken as it is."""
+    assert load().session_id == "setpoint-config-manager"
+    assert load(topic_prefix="site1/").session_id == "setpoint-config-manager:site1"
+    assert load(topic_prefix="site1/", client_id="mine").session_id == "mine"
