@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,18 +17,11 @@ import pytest
 
 from setpoint_contracts import Token
 from tests.brokers import answers_connect, free_port
+from tests.waiting import DEADLINE_S
+from tests.waiting import until as wait_until
 
 SETPOINTD = Path(sys.executable).with_name("setpointd")
-DEADLINE_S = 20.0
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("SETPOINT_")}
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Wait for a condition; fails when it does not come about in time."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"it never came about that {what}"
-        time.sleep(0.02)
 
 
 class Dev:
