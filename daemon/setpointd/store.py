@@ -138,7 +138,7 @@ class Store:
         try:
             with self._writer.atomic():
                 return job.answer, job.run(Tx(self._writer, job.stamp)), None
-        except Exception as error:
+        except Exception as error:  # the same edge, for one job: its siblings go on
             if not self._writer.conn.in_transaction:
                 raise  # SQLite gave the whole transaction up (disk full, I/O error): no sibling is safe
             return job.answer, None, _store_error(error) if isinstance(error, sqlite3.Error) else error

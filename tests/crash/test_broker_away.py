@@ -66,7 +66,7 @@ async def watch(daemon: Daemon, gone_since: float, away_s: float) -> None:
         assert daemon.probe("/livez")[0] == 200
         assert daemon.probe("/readyz")[0] == 503
         assert json.loads(daemon.probe("/health")[1])["checks"]["broker"]["status"] == "fail"
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # between probes; what ends the loop is the time that the broker was to be away
 
 
 @pytest.mark.parametrize(("end", "away_s"), [("stop", 10.0), ("kill", 0.0)])
