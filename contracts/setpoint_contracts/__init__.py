@@ -1,7 +1,7 @@
 """Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
 
 from setpoint_contracts import access, audit, config, system
-from setpoint_contracts.commands import COMMANDS, Command, Mutation
+from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
 from setpoint_contracts.signing import sign_command, sign_detached, verify_command, verify_detached
@@ -10,11 +10,11 @@ from setpoint_contracts.topics import Topics
 
 __all__ = [
     "COMMANDS",
+    "Change",
     "Claims",
     "Code",
     "Command",
     "ErrorBody",
-    "Mutation",
     "Permission",
     "Reply",
     "Role",

@@ -1,209 +1,151 @@
-"""The wire for machines: JSON Schemas (2020-12) of every payload, and one AsyncAPI 3.0 document.
+"""The wire as one AsyncAPI 3.1 document, as the daemon sees it: it receives commands and sends the rest.
 
-Pure functions from the models to plain data. Who writes the files, and checks that they are up to date, is
-``tests/contracts/generate.py``.
+Pure functions from the models to plain data, like ``schemas``.
 """
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
-from pydantic_core import core_schema
-
-from setpoint_contracts.audit import Action, AuditEvent
-from setpoint_contracts.commands import COMMANDS, Command
-from setpoint_contracts.config import ConfigDocument, Difference
-from setpoint_contracts.envelope import Claims, Reply
+from setpoint_contracts.audit import Action
+from setpoint_contracts.commands import Command
+from setpoint_contracts.errors import Code
+from setpoint_contracts.schemas import COMPACT_JWS, DETACHED_JWS, commands, components, slug
 from setpoint_contracts.signing import JWS_USER_PROPERTY
-from setpoint_contracts.system import PROTOCOL, EpochClaim, Health
-from setpoint_contracts.tokens import Token
-from setpoint_contracts.topics import Topics
+from setpoint_contracts.system import PROTOCOL
+from setpoint_contracts.topics import MAX_REPLY_TOPIC_BYTES, Topics
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-_NOUNS: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
-    "audit-event": (AuditEvent, "serialization"),
-    "claims": (Claims, "validation"),
-    "config-document": (ConfigDocument, "serialization"),
-    "difference": (Difference, "serialization"),
-    "epoch-claim": (EpochClaim, "serialization"),
-    "health": (Health, "serialization"),
-    "reply": (Reply, "serialization"),
-    "token": (Token, "validation"),
-}
-# What a model's validator checks and its fields cannot say.
-_RESULT_OR_ERROR = {
-    "oneOf": [
-        {"properties": {"ok": {"const": True}}, "required": ["result"]},
-        {"properties": {"ok": {"const": False}}, "required": ["error"]},
-    ],
-}
-_SECRET_OR_PAIR = {
-    "oneOf": [
-        {"properties": {"kty": {"const": "oct"}, "alg": {"const": "HS256"}}, "required": ["k"]},
-        {"properties": {"kty": {"const": "OKP"}, "alg": {"const": "Ed25519"}}, "required": ["crv", "x"]},
-    ],
-}
-_BEYOND_FIELDS: dict[type[BaseModel], dict[str, Any]] = {Reply: _RESULT_OR_ERROR, Token: _SECRET_OR_PAIR}
-_COMPACT_JWS = r"^\s*[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\s*$"
-_DETACHED_JWS = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+$"
-_BINDING = {"bindingVersion": "0.2.0"}
-_JSON = {
-    "contentType": "application/json",
-    "bindings": {"mqtt": {"payloadFormatIndicator": 1, "contentType": "application/json", **_BINDING}},
-    "headers": {
-        "type": "object",
-        "description": "MQTT 5 user properties.",
-        "properties": {
-            JWS_USER_PROPERTY: {
-                "type": "string",
-                "pattern": _DETACHED_JWS,
-                "description": "A detached compact JWS over exactly the payload bytes; its header names the topic.",
-            },
-        },
-    },
-}
+_VERSION = {"bindingVersion": "0.2.0"}
+_TOPICS = Topics()
+_UNKNOWN = "unknown-command"
+_PLAIN = {"contentType": "application/json"}
 _ABOUT = """Configuration for the services of one machine, over MQTT.
 
-A command is one compact JWS (RFC 7515), signed with the caller's token: HS256 with a shared secret, or Ed25519. The
-header is `alg` and `kid`, perhaps `typ`, and nothing else; the algorithm is the token's own. The claims are one of the
-schemas below, with `aud` the exact topic. Signing is what authorises a command: the broker's users and access rules
-are a second fence, not the first. A message whose signature does not hold is dropped and never answered.
+A command is one compact JWS (RFC 7515), signed with the caller's token: HS256 with a shared secret, or Ed25519. Its
+header and the claims that it signs are under `x-header` and `x-claims`; the algorithm is the token's own, and `aud` is
+the exact topic. Signing is what authorises a command: the broker's users and access rules are a second fence, not the
+first. A message whose signature does not hold is dropped and never answered.
 
-Replies go to `config/reply/{principal}/…` and carry a detached JWS in the user property `jws`: made with the caller's
-own secret for an HS256 token, else with the daemon's Ed25519 key, as on every other signed publish. A `topic_prefix`,
-where the daemon has one, stands before every address."""
-
-
-class _WireSchema(GenerateJsonSchema):
-    """Schemas of what is on the wire: a member without a value is left out, so null stands only where it speaks."""
-
-    schema_dialect = DIALECT
-
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
-        return False
-
-    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        if schema.get("default", ...) is not None:
-            return super().default_schema(schema)
-        inner = schema["schema"]
-        if self.mode == "serialization" and inner["type"] == "nullable":
-            inner = inner["schema"]
-        return self.generate_inner(inner)
-
-    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
-        found = super().dict_schema(schema)
-        return {**found, "additionalProperties": False} if "patternProperties" in found else found
-
-
-def schemas() -> dict[str, dict[str, Any]]:
-    """Build the JSON Schema of every noun and of every command's parameters and result, by file name without suffix."""
-    models = dict(_NOUNS)
-    for name, command in _commands():
-        models[f"{_slug(name)}.params"] = (command, "validation")
-        models[f"{_slug(name)}.result"] = (command.result, "serialization")
-    return {name: _schema(*models[name]) for name in sorted(models)}
+What the daemon says carries a detached JWS in the user property `jws`: on a reply to an HS256 token made with that
+token's own secret, else with the daemon's Ed25519 key. Audit events carry none, and an empty payload, which clears a
+topic, neither: it says nothing. A `topic_prefix`, where the daemon has one, stands before every address."""
+_BROKER = """Any MQTT broker. Callers may use 3.1.1 too, but see no user properties then. Who may connect is the
+broker's matter. The bindings are those of the daemon's own connection."""
 
 
 def document() -> dict[str, Any]:
-    """Build the AsyncAPI 3.0 document, as the daemon sees it: it receives commands and sends the rest."""
-    topics = Topics()
+    """Build the document."""
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
         "info": {"title": "Setpoint", "version": f"{PROTOCOL}.0.0", "description": _ABOUT, "license": {"name": "MIT"}},
         "defaultContentType": "application/json",
-        "servers": {
-            "broker": {
-                "host": "localhost:1883",
-                "protocol": "mqtt",
-                "protocolVersion": "5.0",
-                "description": "Any MQTT broker. Callers may use 3.1.1 too. Who may connect is the broker's matter.",
-            },
-        },
-        "channels": {
-            **{_slug(name): _command_channel(name, topics) for name, _ in _commands()},
-            "reply": _reply_channel(topics),
-            "updated": _channel(topics.updated("{service}"), "updated", "cleared", service="The configured service."),
-            "epoch": _channel(topics.epoch, "epoch"),
-            "audit": _channel(topics.audit("{action}"), "audit", action="What the event tells of."),
-            "health": _channel(topics.health, "health"),
-            "keys": _channel(topics.keys, "keys"),
-        },
-        "operations": {
-            **{f"receive-{_slug(name)}": _receive(name, command) for name, command in _commands()},
-            "send-updated": _send("updated", retain=True, summary="The newest config of a service, on every change."),
-            "send-epoch": _send("epoch", retain=True, summary="Which store and run of the daemon writes."),
-            "send-audit": _send("audit", retain=False, summary="What was done or refused, at least once."),
-            "send-health": _send("health", retain=True, summary="How the daemon does; also its Last Will."),
-            "send-keys": _send("keys", retain=True, summary="The daemon's public signing keys."),
-        },
-        "components": {"messages": _messages(), "schemas": _component_schemas()},
+        "servers": {"broker": _broker()},
+        "channels": _channels(),
+        "operations": _operations(),
+        "components": {"messages": _messages(), "schemas": components()},
     }
 
 
-def _commands() -> list[tuple[str, type[Command]]]:
-    return sorted(COMMANDS.items())
+def _broker() -> dict[str, Any]:
+    will = {"topic": _TOPICS.health, "qos": 1, "retain": True, "message": "Health with ok false, and its jws."}
+    return {
+        "host": "localhost:1883",
+        "protocol": "mqtt",
+        "protocolVersion": "5.0",
+        "description": _BROKER.replace("\n", " "),
+        "bindings": {"mqtt": {"cleanSession": False, "lastWill": will, **_VERSION}},
+    }
 
 
-def _slug(command: str) -> str:
-    return command.replace("/", "-")
+def _channels() -> dict[str, Any]:
+    named = {slug(name): _channel(_TOPICS.command(name), slug(name)) for name, _ in commands()}
+    replies = [f"{slug(name)}-reply" for name, _ in commands()] + [f"{_UNKNOWN}-reply"]
+    whose = "The `name` of the token that signed the command."
+    default = _channel(
+        _TOPICS.reply("{principal}", "{id}"),
+        *replies,
+        principal=whose,
+        id="The command's jti; `invalid` when it has none that can be used.",
+    )
+    chosen = (
+        f"Where the command asks for its reply, with `reply_to` or the MQTT 5 Response Topic: any topic inside "
+        f"{_TOPICS.reply('{principal}', '')}, of as many levels as the caller likes, without a wildcard and of at most "
+        f"{MAX_REPLY_TOPIC_BYTES} bytes."
+    )
+    return {
+        **named,
+        _UNKNOWN: _channel(_TOPICS.command("{command}"), _UNKNOWN, command="Any name that is no command."),
+        "reply": {**default, "description": "Where a reply goes when the command does not say."},
+        "chosen-reply": {"address": None, "description": chosen, "messages": _refs(replies)},
+        "updated": _channel(
+            _TOPICS.updated("{service}"),
+            "updated",
+            "tombstone",
+            "cleared",
+            service="The configured service.",
+        ),
+        "epoch": _channel(_TOPICS.epoch, "epoch"),
+        "audit": _channel(_TOPICS.audit("{action}"), "audit", action=f"What the event tells of: {', '.join(Action)}."),
+        "health": _channel(_TOPICS.health, "health"),
+        "keys": _channel(_TOPICS.keys, "keys"),
+        "ask": _channel(_TOPICS.look_ask, "ask"),
+    }
 
 
-def _schema(model: type[BaseModel], mode: JsonSchemaMode) -> dict[str, Any]:
-    found = model.model_json_schema(mode=mode, schema_generator=_WireSchema)
-    return {"$schema": DIALECT, **found, **_BEYOND_FIELDS.get(model, {})}
-
-
-def _component_schemas() -> dict[str, Any]:
-    models = [noun for noun in _NOUNS.values() if noun[0] is not Token]  # a token file never crosses the broker
-    for _, command in _commands():
-        models += [(command, "validation"), (command.result, "serialization")]
-    template = "#/components/schemas/{model}"
-    _, found = models_json_schema(models, ref_template=template, schema_generator=_WireSchema)
-    found["$defs"]["Reply"].update(_RESULT_OR_ERROR)
-    return dict(sorted(found["$defs"].items()))
+def _operations() -> dict[str, Any]:
+    return {
+        **{f"receive-{slug(name)}": _receive(name, command) for name, command in commands()},
+        f"receive-{_UNKNOWN}": {
+            **_request(_UNKNOWN, "Refuse a command that there is not."),
+            "description": f"Answered with {Code.UNKNOWN_COMMAND}, if it is signed and its claims fit.",
+        },
+        "send-chosen-reply": _send("chosen-reply", retain=False, summary="A reply, where the command asks for it."),
+        "send-updated": _send(
+            "updated",
+            retain=True,
+            summary="The newest config of a service, on every change; of a deleted one its tombstone.",
+        ),
+        "send-epoch": _send("epoch", retain=True, summary="Which store and run of the daemon writes."),
+        "send-audit": _send("audit", retain=False, summary="What was done or refused, at least once."),
+        "send-health": _send("health", retain=True, summary="How the daemon does; also its Last Will."),
+        "send-keys": _send("keys", retain=True, summary="The daemon's public signing keys."),
+        "receive-ask": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/ask"},
+            "summary": "Who is there? A connected daemon publishes its health anew, at most once a second.",
+            "bindings": {"mqtt": {"qos": 1, "retain": False, **_VERSION}},
+        },
+    }
 
 
 def _ref(kind: Literal["messages", "schemas"], name: str) -> dict[str, str]:
     return {"$ref": f"#/components/{kind}/{name}"}
 
 
-def _command_channel(name: str, topics: Topics) -> dict[str, Any]:
-    return {"address": topics.command(name), "messages": {_slug(name): _ref("messages", _slug(name))}}
-
-
-def _reply_channel(topics: Topics) -> dict[str, Any]:
-    return {
-        **_channel(
-            topics.reply("{principal}", "{id}"),
-            *(f"{_slug(name)}-reply" for name, _ in _commands()),
-            principal="The `name` of the token that signed the command.",
-            id="The jti, `invalid` without a usable one, or what the caller chose.",
-        ),
-        "description": "The reply topic that the command asks for, else the one with its jti.",
-    }
+def _refs(messages: list[str]) -> dict[str, Any]:
+    return {message: _ref("messages", message) for message in messages}
 
 
 def _channel(address: str, *messages: str, **parameters: str) -> dict[str, Any]:
     return {
         "address": address,
         **({"parameters": {name: {"description": text} for name, text in parameters.items()}} if parameters else {}),
-        "messages": {message: _ref("messages", message) for message in messages},
+        "messages": _refs(list(messages)),
     }
 
 
 def _receive(name: str, command: type[Command]) -> dict[str, Any]:
-    slug = _slug(name)
+    return {**_request(slug(name), _summary(command)), "description": f"Needs {command.needs}."}
+
+
+def _request(channel: str, summary: str) -> dict[str, Any]:
     return {
         "action": "receive",
-        "channel": {"$ref": f"#/channels/{slug}"},
-        "summary": _summary(command),
-        "description": f"Needs {command.needs}.",
-        "bindings": {"mqtt": {"qos": 1, "retain": False, **_BINDING}},
-        "messages": [{"$ref": f"#/channels/{slug}/messages/{slug}"}],
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": summary,
+        "bindings": {"mqtt": {"qos": 1, "retain": False, **_VERSION}},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{channel}"}],
         "reply": {
             "channel": {"$ref": "#/channels/reply"},
-            "messages": [{"$ref": f"#/channels/reply/messages/{slug}-reply"}],
+            "messages": [{"$ref": f"#/channels/reply/messages/{channel}-reply"}],
         },
     }
 
@@ -213,7 +155,7 @@ def _send(channel: str, *, retain: bool, summary: str) -> dict[str, Any]:
         "action": "send",
         "channel": {"$ref": f"#/channels/{channel}"},
         "summary": summary,
-        "bindings": {"mqtt": {"qos": 1, "retain": retain, **_BINDING}},
+        "bindings": {"mqtt": {"qos": 1, "retain": retain, **_VERSION}},
     }
 
 
@@ -222,55 +164,75 @@ def _summary(command: type[Command]) -> str:
 
 
 def _messages() -> dict[str, Any]:
-    plain = {"contentType": "application/json"}
     messages: dict[str, Any] = {}
-    for name, command in _commands():
-        messages[_slug(name)] = _command_message(name, command)
-        messages[f"{_slug(name)}-reply"] = _reply_message(name, command)
+    for name, command in commands():
+        messages[slug(name)] = _command(name, _summary(command), _ref("schemas", command.__name__))
+        answer = {"command": {"const": name}, "result": _ref("schemas", command.result.__name__)}
+        messages[f"{slug(name)}-reply"] = _reply(f"What became of {name}.", answer)
+    refusal = {"ok": {"const": False}, "error": {"properties": {"details": _known()}}}
     return messages | {
-        "updated": {"summary": "The config document of the newest version.", **_JSON, **_payload("ConfigDocument")},
+        _UNKNOWN: _command("{command}", "A command that there is not.", {"type": "object"}),
+        f"{_UNKNOWN}-reply": _reply("Why it is refused; which commands there are, where it is for that.", refusal),
+        "updated": _signed("ConfigDocument", "The config document of the newest version."),
+        "tombstone": _signed("ConfigDocument", "`deleted` is true: the service is gone. It stays for some weeks."),
         "cleared": {
-            "summary": "An empty retained payload: the service is deleted. Its tombstone comes before, unretained.",
+            "summary": "Says nothing: the tombstone has been retained for long enough.",
             "payload": {"type": "string", "maxLength": 0},
         },
-        "epoch": {**_JSON, **_payload("EpochClaim")},
-        "audit": {"summary": ", ".join(Action), **plain, **_payload("AuditEvent")},
-        "health": {**plain, **_payload("Health")},
-        "keys": {
-            "summary": "A JWK Set (RFC 7517 section 5).",
-            **plain,
-            "payload": {
-                "type": "object",
-                "required": ["keys"],
-                "properties": {"keys": {"type": "array", "items": {"type": "object"}}},
-            },
-        },
+        "epoch": _signed("EpochClaim", "The writer's claim."),
+        "audit": {"summary": "An event. It carries no signature.", **_PLAIN, "payload": _ref("schemas", "AuditEvent")},
+        "health": _signed("Health", "How the daemon does. The Will was signed when the daemon connected."),
+        "keys": _signed("JwkSet", "A JWK Set. It is signed with a key that it holds."),
+        "ask": {"summary": "Any payload, and from anybody.", "payload": {"type": "string"}},
     }
 
 
-def _payload(schema: str) -> dict[str, Any]:
-    return {"payload": _ref("schemas", schema)}
+def _known() -> dict[str, Any]:
+    return {"properties": {"known": {"type": "array", "items": {"type": "string"}}}}
 
 
-def _command_message(name: str, command: type[Command]) -> dict[str, Any]:
-    said = {"properties": {"aud": {"const": Topics().command(name)}, "params": _ref("schemas", command.__name__)}}
+def _signed(schema: str, summary: str) -> dict[str, Any]:
+    return {**_with_jws(summary), "payload": _ref("schemas", schema)}
+
+
+def _with_jws(summary: str) -> dict[str, Any]:
+    signature = {
+        "type": "string",
+        "pattern": DETACHED_JWS,
+        "description": "A detached compact JWS over exactly the payload bytes; its header is under x-header.",
+        "x-header": _ref("schemas", "DetachedHeader"),
+    }
     return {
-        "summary": _summary(command),
+        "summary": summary,
+        **_PLAIN,
+        "headers": {
+            "type": "object",
+            "description": "MQTT 5 user properties.",
+            "properties": {JWS_USER_PROPERTY: signature},
+            "required": [JWS_USER_PROPERTY],
+        },
+        "bindings": {"mqtt": {"payloadFormatIndicator": 1, "contentType": "application/json", **_VERSION}},
+    }
+
+
+def _command(name: str, summary: str, params: dict[str, Any]) -> dict[str, Any]:
+    topic = {"type": "string"} if "{" in name else {"const": _TOPICS.command(name)}
+    return {
+        "summary": summary,
         "contentType": "application/jose",
         "payload": {
             "type": "string",
-            "pattern": _COMPACT_JWS,
-            "description": "A compact JWS; the claims it signs are under x-claims.",
-            "x-claims": {"allOf": [_ref("schemas", "Claims"), said]},
+            "pattern": COMPACT_JWS,
+            "description": "A compact JWS; its header is under x-header, the claims that it signs under x-claims.",
+            "x-header": _ref("schemas", "CommandHeader"),
+            "x-claims": {"allOf": [_ref("schemas", "Claims"), {"properties": {"aud": topic, "params": params}}]},
         },
     }
 
 
-def _reply_message(name: str, command: type[Command]) -> dict[str, Any]:
-    answer = {"properties": {"command": {"const": name}, "result": _ref("schemas", command.result.__name__)}}
+def _reply(summary: str, answer: dict[str, Any]) -> dict[str, Any]:
     return {
-        "summary": f"What became of {name}.",
-        **_JSON,
+        **_with_jws(summary),
         "correlationId": {"location": "$message.payload#/id", "description": "The command's jti."},
-        "payload": {"allOf": [_ref("schemas", "Reply"), answer]},
+        "payload": {"allOf": [_ref("schemas", "Reply"), {"properties": answer}]},
     }

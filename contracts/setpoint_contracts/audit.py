@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from setpoint_contracts.names import ServiceName
+from setpoint_contracts.numbers import Integer
 from setpoint_contracts.timestamps import Timestamp
 
 
@@ -16,6 +17,7 @@ class Action(StrEnum):
     DELETE_CONFIG = "delete_config"
     CREATE_TOKEN = "create_token"  # noqa: S105 - the name of an action
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an action
+    ADVANCE_EPOCH = "advance_epoch"
     AUTH_FAILURE = "auth_failure"
     PERMISSION_DENIED = "permission_denied"
 
@@ -30,5 +32,5 @@ class AuditEvent(BaseModel):
     service: ServiceName | None = None
     timestamp: Timestamp
     request_id: str | None = None
-    revision: int | None = None
+    revision: Integer | None = None
     details: dict[str, Any]

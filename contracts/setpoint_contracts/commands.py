@@ -40,19 +40,23 @@ class Command(BaseModel):
             COMMANDS[cls.name] = cls
 
     def touches(self) -> tuple[str, ...]:
-        """Name the services that this command names; a token's scope must match each of them."""
-        return ()
+        """Name the services that this command names; a token's scope must match each of them.
+
+        The one in ``service``, if there is such a parameter; a command that names others says so itself.
+        """
+        service = getattr(self, "service", None)
+        return () if service is None else (service,)
 
 
-class Mutation(Command):
-    """A command that changes state: run at most once, its reply stored with its effect (wire section 3)."""
+class Change(Command):
+    """A command that says why it changes something, and can be tried without an effect (✎ in wire section 6)."""
 
     reason: Reason | None = Field(default=None, description="Why; stands in history and audit.")
     dry_run: StrictBool = Field(default=False, description="Answer with the result that would be, and write nothing.")
 
 
-class MutationResult(Result):
-    """What a mutation answers with."""
+class ChangeResult(Result):
+    """What a change answers with."""
 
     dry_run: bool | None = Field(
         default=None,

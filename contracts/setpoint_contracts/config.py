@@ -4,25 +4,19 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
-from setpoint_contracts.commands import Command, Mutation, MutationResult, Result
+from setpoint_contracts.commands import Change, ChangeResult, Command, Result
 from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
+from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
 from setpoint_contracts.timestamps import TimeParam, Timestamp
 from setpoint_contracts.tokens import Permission
 
 MAX_CONFIG_KEYS = 1000
 
 Config = dict[ConfigKey, Any]
-# Every JSON reader takes integers up to here for what they are (RFC 8259 section 6), and so does SQLite.
-MAX_INTEGER = 2**53 - 1
-Version = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER)]
-Revision = Annotated[StrictInt, Field(ge=0, le=MAX_INTEGER)]
+Version = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER), INTEGRAL]
 ExpectedVersion = Annotated[
-    StrictInt | None,
-    Field(
-        ge=0,
-        le=MAX_INTEGER,
-        description="Write only at this version; 0: only if the service does not exist. Absent: always.",
-    ),
+    Count | None,
+    Field(description="Write only at this version; 0: only if the service does not exist. Absent: always."),
 ]
 
 
@@ -32,9 +26,9 @@ class Head(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     service: ServiceName
-    version: StrictInt = Field(ge=0, description="1, 2, 3, … and never reused; 0 stands for a service that never was.")
-    revision: Revision = Field(description="The store's revision at which this version was made.")
-    epoch: StrictInt = Field(description="The epoch in which this version was made.")
+    version: Count = Field(description="1, 2, 3, … and never reused; 0 stands for a service that never was.")
+    revision: Count = Field(description="The store's revision at which this version was made.")
+    epoch: Integer = Field(description="The epoch in which this version was made.")
     updated_at: Timestamp | None
     updated_by: PrincipalName | None
 
@@ -66,21 +60,21 @@ class GetResult(Result, ConfigDocument):
     value: Any = None
 
 
-class WriteResult(MutationResult, ConfigDocument):
+class WriteResult(ChangeResult, ConfigDocument):
     """The document after the write, and what it changed."""
 
     changed: bool = Field(description="False: the config was the same already, and no version was made.")
     diff: list[Difference]
 
 
-class DeleteResult(MutationResult, ConfigDocument):
+class DeleteResult(ChangeResult, ConfigDocument):
     """The tombstone."""
 
 
 class ListedService(Head):
     """A service without its config."""
 
-    keys: int = Field(description="How many top-level keys its config has.")
+    keys: Integer = Field(description="How many top-level keys its config has.")
 
 
 class ListResult(Result):
@@ -90,22 +84,16 @@ class ListResult(Result):
     next: ServiceName | None = Field(description="Pass it as ``after`` to read on; null at the end.")
 
 
-class _OfService(Command):
-    service: ServiceName
-
-    def touches(self) -> tuple[str, ...]:
-        return (self.service,)
-
-
-class Get(_OfService):
+class Get(Command):
     """Read the config of a service: now, or at a version, a revision or a time."""
 
     name: ClassVar[str] = "get"
     needs: ClassVar[Permission] = Permission.READ
     result: ClassVar[type[Result]] = GetResult
 
+    service: ServiceName
     version: Version | None = None
-    revision: Revision | None = Field(default=None, description="The newest version made at or before this revision.")
+    revision: Count | None = Field(default=None, description="The newest version made at or before this revision.")
     time: TimeParam | None = Field(default=None, description="The newest version made at or before this time.")
     key: ConfigKey | None = Field(default=None, description="Answer with this top-level key's value as well.")
 
@@ -125,37 +113,40 @@ class List(Command):
     result: ClassVar[type[Result]] = ListResult
 
     prefix: Annotated[str, Field(strict=True, max_length=63)] = ""
-    limit: Annotated[StrictInt, Field(ge=1, le=1000)] = 100
+    limit: PageLimit = 100
     after: ServiceName | None = Field(default=None, description="Begin behind this service.")
 
 
-class Set(_OfService, Mutation):
+class Set(Change):
     """Replace the whole config of a service. Keys that are not given are gone."""
 
     name: ClassVar[str] = "set"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
 
+    service: ServiceName
     config: Config
     expected_version: ExpectedVersion = None
 
 
-class Patch(_OfService, Mutation):
+class Patch(Change):
     """Change parts of a config with a JSON Merge Patch (RFC 7396): null removes a key, other keys stay."""
 
     name: ClassVar[str] = "patch"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
 
+    service: ServiceName
     patch: Config
     expected_version: ExpectedVersion = None
 
 
-class Delete(_OfService, Mutation):
+class Delete(Change):
     """Delete a service. Its history stays; set again, it goes on at the next version."""
 
     name: ClassVar[str] = "delete"
     needs: ClassVar[Permission] = Permission.DELETE
     result: ClassVar[type[Result]] = DeleteResult
 
+    service: ServiceName
     expected_version: ExpectedVersion = None

@@ -1,13 +1,13 @@
 """The claims of a command and the reply to it (wire sections 2 and 4)."""
 
-import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.errors import Code
 from setpoint_contracts.names import Jti
+from setpoint_contracts.numbers import Integer
 from setpoint_contracts.timestamps import Timestamp
 
 NumericDate = Annotated[float, Field(strict=True, ge=0, le=253402300799)]
@@ -51,29 +51,31 @@ class Reply(BaseModel):
     ok: bool
     result: dict[str, Any] | None = None
     error: ErrorBody | None = None
-    revision: int
-    epoch: int
+    revision: Integer
+    epoch: Integer
     ts: Timestamp
 
 
-_JTI = re.compile(rb'"jti"\s*:\s*"([A-Za-z0-9._-]{1,64})"')
-_USABLE_JTI = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_JTI = TypeAdapter(Jti)
+_FOR_ANSWERING = ("jti", "reply_to")
 
 
 def readable_claims(claims: bytes) -> dict[str, Any]:
-    """Read what can be made out of signed claims for the one purpose of answering them: they need not be acceptable.
+    """Read the ``jti`` and the ``reply_to`` at the top of signed claims, for the one purpose of answering them.
 
-    The sender is known by then, so it should learn on its own reply topic what is wrong with its claims.
+    The sender is known by then, so it should learn where it waits what is wrong with its claims. They need not be
+    acceptable, and the two may hold anything; but what no reader of JSON can read gives nothing.
     """
     try:
         found = strictjson.loads_leniently(claims)
-    except ValueError:
-        match = _JTI.search(claims)
-        return {"jti": match[1].decode()} if match else {}
-    return found if isinstance(found, dict) else {}
+    except strictjson.InvalidJsonError:
+        return {}
+    return {name: found[name] for name in _FOR_ANSWERING if name in found} if isinstance(found, dict) else {}
 
 
 def usable_jti(claims: dict[str, Any]) -> str | None:
     """Return the jti of readable claims, when it can stand in a topic."""
-    jti = claims.get("jti")
-    return jti if isinstance(jti, str) and _USABLE_JTI.fullmatch(jti) else None
+    try:
+        return _JTI.validate_python(claims.get("jti"))
+    except ValidationError:
+        return None

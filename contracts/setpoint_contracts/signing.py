@@ -97,8 +97,8 @@ class VerifyingKey:
 def verify_command(payload: bytes, max_bytes: int, find: Callable[[str], tuple[VerifyingKey, T] | None]) -> Signed[T]:
     """Verify the compact JWS in an MQTT payload; ``find`` maps a ``kid`` to its key and its owner.
 
-    Raises ``NotSignedError``: ``too_large``, ``not_jws``, ``bad_header``, ``unknown_kid``, ``wrong_alg`` or
-    ``bad_signature``.
+    Raises ``NotSignedError``: ``too_large``, ``not_jws``, ``bad_header``, ``unknown_kid``, ``alg_eddsa`` (RFC 9864 has
+    that name no more: write ``Ed25519``), ``wrong_alg`` or ``bad_signature``.
     """
     compact = payload.strip(b" \t\r\n\v\f")
     if len(compact) > max_bytes:
@@ -118,7 +118,7 @@ def verify_command(payload: bytes, max_bytes: int, find: Callable[[str], tuple[V
         raise NotSignedError("unknown_kid")
     verifying, owner = found
     if header["alg"] != verifying.alg:
-        raise NotSignedError("wrong_alg")
+        raise NotSignedError("alg_eddsa" if header["alg"] == "EdDSA" else "wrong_alg")
     if not _verifies(compact, verifying, None):
         raise NotSignedError("bad_signature")
     return Signed(owner, claims)

@@ -5,15 +5,24 @@ Rules for reading, all of them about texts that two readers could understand dif
 - UTF-8 only; no byte order mark.
 - No key twice in one object, at any depth.
 - No NaN, no Infinity, and no number so large that a double turns it into one.
+- No integer beyond 64 bits (signed).
 - No lone surrogate, escaped or not.
 - At most ``MAX_DEPTH`` levels of arrays and objects.
+
+Numbers count by their value, not by their spelling: 1, 1.0 and 1e0 are the integer 1, and -0.0 is 0. What has a
+fraction or an exponent is first of all the nearest double; if that is integral and within 64 bits, it is read as an
+integer. A boolean is no number.
 """
 
 import json
 import math
 from typing import Any, NoReturn
 
+from setpoint_contracts import outline
+
 MAX_DEPTH = 32
+_INT64 = range(-(2**63), 2**63)
+_INT64_DIGITS = 20  # with a sign
 
 
 class InvalidJsonError(ValueError):
@@ -25,16 +34,14 @@ def loads(data: bytes) -> Any:
     try:
         text = data.decode("utf-8")
         value = _DECODER.decode(text)
-    except InvalidJsonError:
-        raise
     except UnicodeDecodeError:
         msg = "not UTF-8"
         raise InvalidJsonError(msg) from None
     except RecursionError:
         raise _too_deep() from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         # JSONDecodeError.msg is a fixed phrase of the json module; its str() would carry more.
-        msg = f"not JSON: {error.msg}" if isinstance(error, json.JSONDecodeError) else "a number has too many digits"
+        msg = f"not JSON: {error.msg}"
         raise InvalidJsonError(msg) from None
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(value):
         raise _too_deep()
@@ -43,17 +50,45 @@ def loads(data: bytes) -> Any:
     return value
 
 
+def loads_stored(text: str) -> Any:
+    """Read JSON that ``dumps`` wrote at some time: numbers count by value, and nothing is refused that was taken once.
+
+    Texts of before that rule may hold 1.0, which is read as 1, and integers beyond 64 bits, which stay what they are.
+    """
+    return _STORED.decode(text)
+
+
 def dumps(value: Any) -> str:
-    """Write compact JSON, keys in the order given. What ``loads`` read, this writes."""
+    """Write compact JSON, keys in the order given. What ``loads`` read, this writes, up to the spelling of numbers."""
     return _ENCODER.encode(value)
 
 
 def canonical(value: Any) -> str:
     """Write JSON so that two values are the same text exactly when they are the same JSON.
 
-    Keys are sorted, and 1, 1.0 and true are three values (Python's ``==`` takes them for one).
+    Keys are sorted. 1 and 1.0 are the same, and true is neither (Python's ``==`` takes all three for one).
     """
-    return _CANONICAL.encode(value)
+    text = _CANONICAL.encode(value)
+    if ".0" in text or "e+" in text:  # so Python spells every integral float
+        text = _CANONICAL.encode(_STORED.decode(text))
+    return text
+
+
+def loads_leniently(data: bytes) -> Any:
+    """Read what any reader of JSON could read: the grammar and UTF-8 must hold, every other rule may be broken.
+
+    Of a key given twice the last one counts. A text that is nested too deep for the json module gives its top-level
+    members, with nothing inside those that are arrays or objects. Raises ``InvalidJsonError`` for the rest.
+    """
+    try:
+        text = data.decode("utf-8")
+        try:
+            return _LENIENT.decode(text)
+        except RecursionError:
+            return outline.read(text)
+    except ValueError:
+        msg = "not JSON"
+        raise InvalidJsonError(msg) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -69,8 +104,22 @@ def _no_constant(name: str) -> NoReturn:
     raise InvalidJsonError(msg)
 
 
-def _finite(text: str) -> float:
+def _integer(text: str) -> int:
+    # Python refuses to read very many digits, with a message of its own.
+    number = int(text) if len(text) <= _INT64_DIGITS else _INT64.stop
+    if number not in _INT64:
+        msg = "an integer is beyond 64 bits"
+        raise InvalidJsonError(msg)
+    return number
+
+
+def _number(text: str) -> int | float:
     number = float(text)
+    return int(number) if number.is_integer() and int(number) in _INT64 else number
+
+
+def _finite(text: str) -> int | float:
+    number = _number(text)
     if not math.isfinite(number):
         msg = "a number is too large"
         raise InvalidJsonError(msg)
@@ -82,7 +131,11 @@ def _too_deep() -> InvalidJsonError:
 
 
 # Made once: json.dumps and json.loads with arguments make a new one at every call.
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+)
+_STORED = json.JSONDecoder(parse_float=_number)
+_LENIENT = json.JSONDecoder(parse_int=float)  # int() refuses very many digits
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
@@ -102,11 +155,3 @@ def _no_surrogates(value: Any) -> None:
     except UnicodeEncodeError:
         msg = "a lone surrogate stands in a string"
         raise InvalidJsonError(msg) from None
-
-
-def loads_leniently(data: bytes) -> Any:
-    """Read what the json module reads, duplicate keys and NaN included; ValueError for the rest."""
-    try:
-        return json.loads(data)
-    except RecursionError:
-        raise _too_deep() from None

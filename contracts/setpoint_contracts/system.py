@@ -3,10 +3,11 @@
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from setpoint_contracts.commands import Command, Result
 from setpoint_contracts.names import PrincipalName, ServiceGlob
+from setpoint_contracts.numbers import Count, Integer
 from setpoint_contracts.timestamps import Timestamp
 from setpoint_contracts.tokens import Permission, Role
 
@@ -21,12 +22,16 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_command_bytes: int
-    max_command_lifetime_s: int
-    max_clock_skew_s: int
-    max_config_bytes: int
-    max_config_keys: int
-    max_json_levels: int
+    max_command_bytes: Integer
+    max_command_lifetime_s: Integer
+    max_clock_skew_s: Integer
+    max_config_bytes: Integer
+    max_config_keys: Integer
+    max_json_levels: Integer
+    max_packet_bytes: Integer | None = Field(
+        description="The largest MQTT packet that the broker takes (CONNACK's Maximum Packet Size); null: any.",
+    )
+    tombstone_keep_days: Integer = Field(description="How long the tombstone of a deleted service stays retained.")
     require_expected_version: bool
 
 
@@ -35,7 +40,7 @@ class InfoResult(Result):
 
     product: str
     version: str
-    protocol: int
+    protocol: Integer
     server_time: Timestamp
     commands: list[str]
     limits: Limits
@@ -50,14 +55,25 @@ class StatusResult(Result):
     mode: Mode
     reason: str | None
     store_id: UUID
-    epoch: int
-    revision: int
+    epoch: Integer
+    revision: Integer
     instance: UUID
     uptime_s: float
-    services: int
-    outbox_pending: int
-    store_bytes: int
+    services: Integer
+    outbox_pending: Integer
+    oldest_job_s: float = Field(description="For how long the oldest job has waited for the writer; 0: none waits.")
+    oversized_documents: Integer = Field(description="How many retained documents are larger than the broker takes.")
+    store_bytes: Integer
     last_backup: Timestamp | None
+
+
+class EpochAdvanceResult(Result):
+    """What this store is now."""
+
+    epoch: Integer
+    revision: Integer = Field(description="The one in which all services got their new versions.")
+    services: Integer = Field(description="How many services got a new version.")
+    tombstones: Integer = Field(description="How many services that only the broker knew got a tombstone.")
 
 
 class Info(Command):
@@ -76,6 +92,19 @@ class Status(Command):
     result: ClassVar[type[Result]] = StatusResult
 
 
+class EpochAdvance(Command):
+    """Make this daemon's store the truth: an epoch, a revision and versions above all that the broker has seen."""
+
+    name: ClassVar[str] = "epoch/advance"
+    needs: ClassVar[Permission] = Permission.MANAGE
+    result: ClassVar[type[Result]] = EpochAdvanceResult
+
+    expected_epoch: Count | None = Field(
+        default=None,
+        description="Do it only while the store is at this epoch, as status tells it. Absent: always.",
+    )
+
+
 class Health(BaseModel):
     """Retained on ``system/health/config-manager``; ``ok`` is false in the Last Will and on a clean stop."""
 
@@ -85,7 +114,7 @@ class Health(BaseModel):
     event: Literal["online", "offline", "mode"]
     timestamp: Timestamp
     instance: UUID
-    epoch: int
+    epoch: Integer
     version: str
     mode: Mode
 
@@ -96,7 +125,7 @@ class EpochClaim(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     store_id: UUID
-    epoch: int
-    revision: int
+    epoch: Integer
+    revision: Integer
     instance: UUID
     since: Timestamp

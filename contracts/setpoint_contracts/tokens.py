@@ -1,6 +1,7 @@
 """Tokens: a JWK with a name and a role (wire section 2), and what a role may do (section 6)."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,12 +11,16 @@ from joserfc.util import to_str, urlsafe_b64encode
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from setpoint_contracts import strictjson
+from setpoint_contracts.misfits import line, misfits
 from setpoint_contracts.names import Kid, PrincipalName, ServiceGlob
 from setpoint_contracts.timestamps import Timestamp
 
 _KEY_BYTES = 32
+_KEY_LENGTH = 43  # in base64url
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # 43 characters hold two bits more than 32 bytes have: they are zero, or one key would have four spellings.
-_Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$")]
+KEY_PATTERN = r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
+_Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=KEY_PATTERN)]
 
 
 class Permission(StrEnum):
@@ -51,6 +56,11 @@ Algorithm = Literal["HS256", "Ed25519"]
 
 class TokenFileError(ValueError):
     """A token file cannot be read; the message is one line for people and holds nothing of the key."""
+
+
+def _printable(name: str) -> str:
+    # The name is the file's own, and could hold anything: also the key, where name and value were swapped.
+    return name if _PLAIN_NAME.fullmatch(name) and len(name) != _KEY_LENGTH else "there"
 
 
 class Token(BaseModel):
@@ -112,12 +122,11 @@ class Token(BaseModel):
         try:
             return cls.model_validate(strictjson.loads(data))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":  # the name is the file's own: it could hold anything
-                msg = "a member that no token has"
+            first = misfits(error, 1)[0]
+            if first["type"] == "extra_forbidden":
+                msg = f"{_printable(first['field'])} is a member that no token has"
             else:
-                msg = f"{where}: {first['msg']}" if where else first["msg"]
+                msg = line(first)
             raise TokenFileError(msg) from None
         except strictjson.InvalidJsonError as error:
             raise TokenFileError(error.args[0]) from None

@@ -1,11 +1,16 @@
 """Every topic of the wire (section 1). No other module spells one."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 MAX_REPLY_TOPIC_BYTES = 256
 # Brokers refuse a publish with very many levels and drop the publisher (Mosquitto: 200), so a caller could
 # disconnect the daemon with a reply topic made of slashes.
 MAX_REPLY_TOPIC_LEVELS = 64
+
+
+Own = Literal["health", "epoch", "updated", "keys", "ask"]
+"""What the daemon listens to beside commands: its own kind's statements, and the question who is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,19 @@ class Topics:
     def look(self) -> str:
         """Below this a daemon sends a message to itself, to know when it has seen all that is retained."""
         return f"{self.prefix}system/look/config-manager"
+
+    @property
+    def look_ask(self) -> str:
+        """Where a connected daemon is asked for a proof of life (section 7)."""
+        return f"{self.look}/ask"
+
+    def own(self, topic: str) -> Own | None:
+        """Say which of the daemon's own topics this is; None when it is none of them."""
+        service = self.updated_service(topic)
+        if service and "/" not in service:
+            return "updated"
+        known: dict[str, Own] = {self.health: "health", self.epoch: "epoch", self.keys: "keys", self.look_ask: "ask"}
+        return known.get(topic)
 
     @property
     def keys(self) -> str:

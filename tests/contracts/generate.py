@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from setpoint_contracts import asyncapi
+from setpoint_contracts import asyncapi, schemas
 
 CONTRACTS = Path(__file__).parents[2] / "contracts"
 
@@ -33,7 +33,7 @@ def generated() -> dict[Path, str]:
     """Build every generated file: its path and its text."""
     files = {
         CONTRACTS / "schemas" / f"{name}.json": json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
-        for name, schema in asyncapi.schemas().items()
+        for name, schema in schemas.schemas().items()
     }
     head = "# Generated from the models in setpoint_contracts by tests/contracts/generate.py. Do not edit.\n"
     body = yaml.dump(asyncapi.document(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

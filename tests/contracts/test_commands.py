@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from setpoint_contracts import COMMANDS, Claims, Code, Mutation, Permission
+from setpoint_contracts import COMMANDS, Change, Claims, Code, Permission
 from setpoint_contracts.envelope import readable_claims, usable_jti
 
 CLAIMS = {"jti": "a", "aud": "config/cmd/info", "iat": 1, "exp": 2}
 
 
 def test_the_commands_are_those_of_the_wire() -> None:
-    """Each command has the permission that the wire gives it, and the mutations are known as such."""
+    """Each command has the permission that the wire gives it, and `reason` and `dry_run` where it says so."""
     assert {name: command.needs for name, command in COMMANDS.items()} == {
         "info": Permission.READ,
         "status": Permission.READ,
@@ -24,8 +24,9 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "patch": Permission.WRITE,
         "delete": Permission.DELETE,
         "token/list": Permission.MANAGE,
+        "epoch/advance": Permission.MANAGE,
     }
-    assert {name for name, command in COMMANDS.items() if issubclass(command, Mutation)} == {"set", "patch", "delete"}
+    assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {"set", "patch", "delete"}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,10 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("set", {"service": "stt", "config": {"a": None}, "reason": "x" * 500, "dry_run": True}),
         ("patch", {"service": "stt", "patch": {"a": None}}),
         ("delete", {"service": "stt", "expected_version": 2**53 - 1}),
+        ("get", {"service": "stt", "version": 1.0}),
+        ("set", {"service": "stt", "config": {}, "expected_version": 3.0}),
+        ("epoch/advance", {}),
+        ("epoch/advance", {"expected_epoch": 1767225600}),
     ],
 )
 def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
@@ -56,7 +61,13 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("get", {}, "service"),
         ("get", {"service": "+"}, "service"),
         ("get", {"service": "stt", "version": 0}, "version"),
-        ("get", {"service": "stt", "version": 1.0}, "version"),
+        ("get", {"service": "stt", "version": 1.5}, "version"),
+        ("get", {"service": "stt", "version": 1e400}, "version"),
+        ("get", {"service": "stt", "version": 2.0**53}, "version"),
+        ("list", {"limit": True}, "limit"),
+        ("epoch/advance", {"expected_epoch": True}, "expected_epoch"),
+        ("epoch/advance", {"reason": "why"}, "reason"),
+        ("epoch/advance", {"dry_run": True}, "dry_run"),
         ("get", {"service": "stt", "version": "1"}, "version"),
         ("get", {"service": "stt", "version": True}, "version"),
         ("get", {"service": "stt", "version": 2**53}, "version"),
@@ -131,9 +142,15 @@ def test_claims_that_must_be_there(missing: str) -> None:
     [
         (b'{"jti":"a","exp":NaN}', "a"),
         (b'{"jti":"a","x":1,"x":2}', "a"),
-        (b'{"jti":"a","x":"\xff"}', "a"),
-        (b'{"jti":"a","x":' + b"[" * 100_000, "a"),
-        (b'{ "jti" : "a"', "a"),
+        (b'{"jti":"a","x":"\\ud800"}', "a"),
+        (b'{"jti":"a","x":' + b"1" * 5000 + b"}", "a"),
+        (b'{"jti":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "a"),
+        (b'{"jti":"a","jti":"b"}', "b"),
+        (b'{"params":{"jti":"nested"}}', None),
+        (b'{"params":{"jti":"nested"},"jti":"a",,}', None),
+        (b'{"jti":"a","x":"\xff"}', None),
+        (b'{"jti":"a","x":' + b"[" * 100_000, None),
+        (b'{ "jti" : "a"', None),
         (b'{"jti":"a/b"}', None),
         (b'{"jti":"a\\n"}', None),
         (b'{"jti":1}', None),
@@ -145,8 +162,14 @@ def test_claims_that_must_be_there(missing: str) -> None:
     ],
 )
 def test_a_signed_sender_gets_an_answer_to_claims_that_fail(claims: bytes, jti: str | None) -> None:
-    """The request id is made out of claims that are refused, when it can stand in a topic."""
+    """The request id of claims that are refused is known, when any reader can read them and it can stand in a topic."""
     assert usable_jti(readable_claims(claims)) == jti
+
+
+def test_claims_that_are_refused_are_answered_where_they_ask() -> None:
+    """The reply topic is known like the request id, null too, and nothing else of the claims is."""
+    assert readable_claims(b'{"jti":"a","reply_to":"t","exp":NaN}') == {"jti": "a", "reply_to": "t"}
+    assert readable_claims(b'{"reply_to":null,"reply_to":null,"params":{"reply_to":"x"}}') == {"reply_to": None}
 
 
 @given(st.binary())

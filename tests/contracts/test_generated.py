@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from setpoint_contracts import COMMANDS, Code, Topics, asyncapi
+from setpoint_contracts import COMMANDS, Code, Topics, asyncapi, schemas
 from tests.contracts import generate
 
 PACKAGE = Path(asyncapi.__file__).parent
@@ -44,15 +44,38 @@ def test_unknown_arguments_are_refused() -> None:
 
 def test_every_command_has_its_schemas_channel_and_reply() -> None:
     """No command is missing from the documents for machines."""
-    schemas, document = asyncapi.schemas(), asyncapi.document()
+    made, document = schemas.schemas(), asyncapi.document()
     addresses = {channel["address"] for channel in document["channels"].values()}
     for name in COMMANDS:
         slug = name.replace("/", "-")
-        assert {f"{slug}.params", f"{slug}.result"} <= schemas.keys()
+        assert {f"{slug}.params", f"{slug}.result"} <= made.keys()
         assert Topics().command(name) in addresses
         assert document["operations"][f"receive-{slug}"]["action"] == "receive"
         assert {slug, f"{slug}-reply"} <= document["components"]["messages"].keys()
-    assert schemas["reply"]["$defs"]["Code"]["enum"] == list(Code)
+    assert made["reply"]["$defs"]["Code"]["enum"] == list(Code)
+
+
+def test_who_signs_is_said_of_every_message() -> None:
+    """What the daemon says has a `jws`, but for audit events, which have none, and the empty payload that clears."""
+    document = asyncapi.document()
+    sent = {
+        message.removeprefix("#/components/messages/")
+        for operation in document["operations"].values()
+        if operation["action"] == "send"
+        for message in references(document["channels"][operation["channel"]["$ref"].rpartition("/")[2]]["messages"])
+    }
+    signed = {name for name, message in document["components"]["messages"].items() if "headers" in message}
+    assert sent - signed == {"audit", "cleared"}
+    assert signed <= sent
+
+
+def test_replies_beside_the_usual_ones_are_described() -> None:
+    """A command that there is not has its reply too, and any reply may go where the caller asks for it."""
+    document = asyncapi.document()
+    usual, chosen = (document["channels"][name] for name in ("reply", "chosen-reply"))
+    assert usual["messages"] == chosen["messages"]
+    assert chosen["address"] is None
+    assert {f"{name.replace('/', '-')}-reply" for name in (*COMMANDS, "unknown-command")} == usual["messages"].keys()
 
 
 def references(value: Any) -> list[str]:
@@ -69,7 +92,7 @@ def test_every_reference_leads_somewhere() -> None:
     """The committed files stand by themselves: each reference points into its own file."""
     documents = [
         yaml.safe_load((generate.CONTRACTS / "asyncapi.yaml").read_text("utf-8")),
-        *asyncapi.schemas().values(),
+        *schemas.schemas().values(),
     ]
     assert len(references(documents[0])) > 50
     for document in documents:
@@ -81,11 +104,11 @@ def test_every_reference_leads_somewhere() -> None:
 
 def test_schemas_leave_out_what_the_wire_leaves_out() -> None:
     """In what the daemon sends, null is an allowed value only where it says something."""
-    document = asyncapi.schemas()["config-document"]["properties"]
+    document = schemas.schemas()["config-document"]["properties"]
     assert document["config"]["type"] == "object"
     assert document["deleted"]["const"] is True
     assert {"type": "null"} in document["updated_by"]["anyOf"]
-    assert {"type": "null"} in asyncapi.schemas()["claims"]["properties"]["reply_to"]["anyOf"]
+    assert {"type": "null"} in schemas.schemas()["claims"]["properties"]["reply_to"]["anyOf"]
 
 
 def imported(path: Path) -> set[str]:

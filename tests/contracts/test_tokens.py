@@ -93,8 +93,12 @@ def test_a_jwk_has_the_key_and_nothing_else() -> None:
         ({**OCT, "services": ["A"]}, "services"),
         ({**OCT, "expires_at": "tomorrow"}, "expires_at"),
         ({**OCT, "expires_at": "2026-02-30T00:00:00.000Z"}, "expires_at"),
-        ({**OCT, "hunter2\n": SECRET}, "no token has"),
-        ({**OCT, SECRET: 1}, "no token has"),
+        ({**OCT, "key_ops": ["sign"]}, "key_ops is a member that no token has"),
+        ({**OCT, "x" * 64: 1}, "x is a member that no token has"),
+        ({**OCT, "x" * 65: 1}, "there is a member that no token has"),
+        ({**OCT, "hunter2\n": SECRET}, "there is a member that no token has"),
+        ({**OCT, "key-ops_2": SECRET, SECRET: 1}, "key-ops_2 is a member"),
+        ({**OCT, SECRET: 1}, "there is a member that no token has"),
     ],
 )
 def test_a_bad_file_is_one_line_without_its_secret(members: Any, message: str) -> None:

@@ -21,12 +21,13 @@ def test_topics_are_those_of_the_wire() -> None:
     assert topics.audit("auth_failure") == "audit/config/auth_failure"
     assert topics.health == "system/health/config-manager"
     assert topics.keys == "system/keys/config-manager"
+    assert topics.look_ask == "system/look/config-manager/ask"
 
 
 def test_a_prefix_stands_before_every_topic() -> None:
     """With a prefix, each topic is the plain one behind it."""
     plain, prefixed = Topics(), Topics("site1/")
-    for name in ("commands", "all_updated", "epoch", "health", "keys"):
+    for name in ("commands", "all_updated", "epoch", "health", "keys", "look_ask"):
         assert getattr(prefixed, name) == "site1/" + getattr(plain, name)
     assert prefixed.command("set") == "site1/config/cmd/set"
     assert prefixed.reply("a", "b") == "site1/config/reply/a/b"
@@ -43,6 +44,20 @@ def test_names_are_read_back_from_topics(prefix: str) -> None:
     assert topics.updated_service(topics.updated("stt")) == "stt"
     assert topics.updated_service(topics.epoch) is None
     assert topics.command_name("other/" + topics.command("set")) == ""
+
+
+@pytest.mark.parametrize("prefix", ["", "site1/"])
+def test_own_topics_are_told_apart(prefix: str) -> None:
+    """Health, epoch, keys, updates and the question who is there are known; others, and those of another prefix, are not."""
+    topics = Topics(prefix)
+    assert topics.own(topics.health) == "health"
+    assert topics.own(topics.epoch) == "epoch"
+    assert topics.own(topics.updated("stt")) == "updated"
+    assert topics.own(topics.keys) == "keys"
+    assert topics.own(topics.look_ask) == "ask"
+    others = (f"{topics.look}/1", topics.command("set"), topics.updated("a/b"), topics.updated(""), "")
+    assert [topics.own(topic) for topic in others] == [None] * 5
+    assert Topics(prefix + "x/").own(topics.epoch) is None
 
 
 @pytest.mark.parametrize("rest", ["1", "a/b/c", "with space", "é", "x" * 237, "/".join("x" * 61)])
