@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message that arrived. ``received_at`` is in POSIX seconds, ``expiry_s`` the MQTT 5 message expiry left then."""
+    """A message that arrived. ``received_at`` is in POSIX seconds, ``expiry_s`` the MQTT 5 message expiry left then.
+
+    ``jws`` is the user property of that name: a detached signature, if its sender is a daemon.
+    """
 
     topic: str
     payload: bytes
@@ -15,6 +18,7 @@ class Inbound:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     expiry_s: int | None = None
+    jws: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,5 +32,5 @@ class Outbound:
     correlation_data: bytes | None = None
 
 
-Answerer = Callable[[Inbound], Awaitable[Outbound | None]]
-"""What makes an answer of a message, or none."""
+Handle = Callable[[Inbound], Awaitable[Outbound | None]]
+"""What makes a reply of a message, or none."""
