@@ -2,16 +2,22 @@
 
 Rules that hold for both kinds:
 - they load the project's own files from mosquitto/ and listen on 127.0.0.1 only;
-- the port is chosen once, so clients find a restarted broker where it was (an engine's random host ports change);
+- they listen twice, plain on `port` and with TLS on `tls_port`, both on 127.0.0.1;
+- the ports are chosen once, so clients find a restarted broker where it was (an engine's random ports change);
 - `stop` ends the broker cleanly, so it saves sessions and retained messages; `kill` takes it away as a power cut does;
+  `pause` lets it stand still, and `resume` go on;
+- `configure` adds lines to their configuration, which count from the next start;
 - `start` returns when the broker answers CONNECT. An open port is not enough: the engine's proxy listens before it.
 """
 
+import io
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
+import tarfile
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -24,6 +30,7 @@ from typing_extensions import override
 
 MOSQUITTO_FILES = Path(__file__).parents[1] / "mosquitto"
 IMAGE = "eclipse-mosquitto:2"
+CERTIFICATE, KEY = "broker.crt", "broker.key"
 START_TIMEOUT_S = 20.0
 
 # MQTT 3.1.1 CONNECT: clean session, keep-alive 60 s, empty client id (OASIS MQTT 3.1.1, section 3.1).
@@ -40,11 +47,16 @@ class BrokerError(Exception):
 
 
 class Broker(ABC):
-    """A broker under the test's control. `host` is 127.0.0.1; `port` stays the same over `stop` and `start`."""
+    """A broker under the test's control. `host` is 127.0.0.1; the ports stay the same over `stop` and `start`.
 
-    def __init__(self) -> None:
+    `ca` is the certificate to trust at `tls_port`.
+    """
+
+    def __init__(self, certificate: Path) -> None:
         self.host = "127.0.0.1"
         self.port = free_port()
+        self.tls_port = free_port()
+        self.ca = certificate
 
     @abstractmethod
     def start(self) -> None:
@@ -57,6 +69,18 @@ class Broker(ABC):
     @abstractmethod
     def kill(self) -> None:
         """End at once, saving nothing: what the last autosave did not hold is gone. No effect when stopped."""
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Let it stand still: its connections stay open, and nothing is read or answered until `resume`."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+
+    @abstractmethod
+    def configure(self, lines: str = "", per_listener: str = "") -> None:
+        """Add lines to the configuration, and to each listener of it; they replace those added before."""
 
     @abstractmethod
     def remove(self) -> None:
@@ -82,14 +106,21 @@ class Broker(ABC):
 class LocalBroker(Broker):
     """The `mosquitto` of this machine, in `directory`, with mosquitto/mosquitto.conf and the lines in `access`."""
 
-    def __init__(self, directory: Path, access: str = "allow_anonymous true") -> None:
-        super().__init__()
+    def __init__(self, directory: Path, certificate: Path, access: str = "allow_anonymous true") -> None:
+        super().__init__(certificate)
         self._process: subprocess.Popen[bytes] | None = None
         self._log = directory / "mosquitto.log"
         self._conf = directory / "mosquitto.conf"
-        own = f"listener {self.port} {self.host}\n{access}\npersistence_location {directory}/\nuser root\n"
+        self._tls = _tls_listener(f"{self.tls_port} {self.host}", certificate.parent)
         # `user root`: started by root, Mosquitto would else become a user who cannot write here. Others: no effect.
-        self._conf.write_text((MOSQUITTO_FILES / "mosquitto.conf").read_text() + own)
+        self._plain = f"listener {self.port} {self.host}\n{access}\npersistence_location {directory}/\nuser root\n"
+        self.configure()
+
+    @property
+    def pid(self) -> int:
+        """The process id of a broker that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     @override
     def start(self) -> None:
@@ -112,6 +143,21 @@ class LocalBroker(Broker):
             self._process = None
 
     @override
+    def pause(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    @override
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @override
+    def configure(self, lines: str = "", per_listener: str = "") -> None:
+        listeners = [self._tls, per_listener, self._plain, per_listener]
+        self._conf.write_text("\n".join([(MOSQUITTO_FILES / "mosquitto.conf").read_text(), lines, *listeners, ""]))
+
+    @override
     def remove(self) -> None:
         self.kill()
 
@@ -127,10 +173,15 @@ class LocalBroker(Broker):
 class ContainerBroker(Broker):
     """An `eclipse-mosquitto:2` container with the files that compose.yaml gives it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, certificate: Path) -> None:
+        super().__init__(certificate)
         self._container = DockerContainer(IMAGE)
         self._container.ports["1883/tcp"] = (self.host, self.port)  # type: ignore[assignment] # docker-py's own form
+        self._container.ports["8883/tcp"] = (self.host, self.tls_port)  # type: ignore[assignment] # the same
+        tls = _tls_listener("8883", Path("/mosquitto/config"))
+        self._container.with_copy_into_container(tls.encode(), "/mosquitto/config/conf.d/tls.conf")
+        for path in (certificate, certificate.parent / KEY):
+            self._container.with_copy_into_container(path, f"/mosquitto/config/{path.name}")
         for file, target in (("container.conf", "mosquitto.conf"), ("mosquitto.conf", "conf.d/mosquitto.conf")):
             self._container.with_copy_into_container(MOSQUITTO_FILES / file, f"/mosquitto/config/{target}")
         self._created = False
@@ -155,6 +206,21 @@ class ContainerBroker(Broker):
             self._container.get_wrapped_container().wait(timeout=START_TIMEOUT_S)
 
     @override
+    def pause(self) -> None:
+        self._container.get_wrapped_container().pause()
+
+    @override
+    def resume(self) -> None:
+        self._container.get_wrapped_container().unpause()
+
+    @override
+    def configure(self, lines: str = "", per_listener: str = "") -> None:
+        plain = "\n".join([(MOSQUITTO_FILES / "container.conf").read_text(), per_listener, lines, ""])
+        tls = "\n".join([_tls_listener("8883", Path("/mosquitto/config")), per_listener, ""])
+        files = {"mosquitto.conf": plain, "conf.d/tls.conf": tls}
+        self._container.get_wrapped_container().put_archive("/mosquitto/config", _archive(files))
+
+    @override
     def remove(self) -> None:
         self._container.stop()
 
@@ -167,6 +233,30 @@ class ContainerBroker(Broker):
     @override
     def log(self) -> str:
         return str(self._container.get_wrapped_container().logs().decode())
+
+
+def make_certificate(directory: Path) -> Path:
+    """Make a certificate for 127.0.0.1 that is its own authority, beside its key, and return its path."""
+    certificate = directory / CERTIFICATE
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    names = f"-addext subjectAltName=IP:127.0.0.1 -keyout {KEY} -out {CERTIFICATE}"
+    subprocess.run([*command.split(), *names.split()], cwd=directory, check=True, capture_output=True)
+    (directory / KEY).chmod(0o644)  # the broker in a container is another user
+    return certificate
+
+
+def _tls_listener(address: str, directory: Path) -> str:
+    return f"listener {address}\ncertfile {directory}/{CERTIFICATE}\nkeyfile {directory}/{KEY}\n"
+
+
+def _archive(files: dict[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o644
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
 
 
 def choose_kind(wanted: str) -> Literal["docker", "local"]:

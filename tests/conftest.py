@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.brokers import IMAGE, Broker, BrokerError, ContainerBroker, LocalBroker, choose_kind, mosquitto_binary
-from tests.daemon import Daemon, Daemons, NewDaemon, make_data_dir
+from tests.brokers import (
+    IMAGE,
+    Broker,
+    BrokerError,
+    ContainerBroker,
+    LocalBroker,
+    choose_kind,
+    make_certificate,
+    mosquitto_binary,
+)
+from tests.daemon import TLS, Daemon, Daemons, NewDaemon, make_data_dir
 
 # A slow machine is no failure.
 settings.register_profile("setpoint", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,17 +33,27 @@ def pytest_report_header() -> str:
         kind = choose_kind(WANTED_BROKER)
     except BrokerError as error:
         return f"broker: none ({error})"
-    return f"broker: {IMAGE} in a container" if kind == "docker" else f"broker: {mosquitto_binary()} of this machine"
+    broker = f"{IMAGE} in a container" if kind == "docker" else f"{mosquitto_binary()} of this machine"
+    return f"broker: {broker}" + (", daemons over TLS" if TLS else "")
 
 
 @pytest.fixture(scope="session")
-def new_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Broker]]:
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the brokers' certificate for 127.0.0.1, its own authority."""
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def new_broker(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Broker]]:
     """Start brokers of the kind that SETPOINT_TEST_BROKER names: docker, local or auto."""
     kind = choose_kind(WANTED_BROKER)
     made: list[Broker] = []
 
     def start() -> Broker:
-        made.append(ContainerBroker() if kind == "docker" else LocalBroker(tmp_path_factory.mktemp("broker")))
+        if kind == "docker":
+            made.append(ContainerBroker(certificate))
+        else:
+            made.append(LocalBroker(tmp_path_factory.mktemp("broker"), certificate))
         made[-1].start()
         return made[-1]
 

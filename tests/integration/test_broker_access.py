@@ -46,7 +46,7 @@ def readme_blocks(language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
+def guarded(certificate: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]:
     """Do what the document says, with other ports and another directory than the system's."""
     directory = tmp_path_factory.mktemp("guarded")
     passwords, certificates, _daemon, _reader = readme_blocks("sh")
@@ -57,7 +57,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedBroker]
     assert plain == "listener 1883 127.0.0.1"  # LocalBroker writes that line with its own port
     tls_port = free_port()
     listeners = listeners.replace("listener 8883", f"listener {tls_port} 127.0.0.1")
-    broker = LocalBroker(directory, listeners.replace("/etc/mosquitto/setpoint", str(directory)))
+    broker = LocalBroker(directory, certificate, listeners.replace("/etc/mosquitto/setpoint", str(directory)))
     broker.start()
     yield GuardedBroker(directory, broker.port, tls_port)
     broker.remove()
