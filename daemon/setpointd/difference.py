@@ -2,8 +2,8 @@
 
 Differences for people (wire section 5), key changes for the store, and JSON Merge Patch (RFC 7396).
 
-Two values are the same when they are the same JSON: 1, 1.0 and true are three values, although Python's ``==`` says
-otherwise. Arrays are compared and replaced whole.
+Two values are the same when they are the same JSON: numbers count by their value, and true is no number, although
+Python's ``==`` takes it for 1. Arrays are compared and replaced whole.
 """
 
 from collections.abc import Iterator, Mapping

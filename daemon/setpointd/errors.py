@@ -1,12 +1,13 @@
 """Everything that can go wrong, at one glance.
 
-``Rejected`` is an answer to a command and carries its wire code. ``OperatorError`` ends a ``setpointd`` command with
+``Rejected`` is a reply to a command and carries its wire code. ``OperatorError`` ends a ``setpointd`` command with
 one line on stderr and its exit code. The rest is caught inside the daemon.
 """
 
 from typing import Any
 
 from setpoint_contracts import Code
+from setpoint_contracts.misfits import Misfit, line
 from setpointd.records import Document
 
 
@@ -15,7 +16,10 @@ class SetpointdError(Exception):
 
 
 class Rejected(SetpointdError):  # noqa: N818 - a refusal is an ordinary outcome of a command, not a fault
-    """A command is refused. ``message`` is for people and says what to do; ``details`` are for programs."""
+    """A command is refused. ``message`` is for people and says what to do; ``details`` are for programs.
+
+    A ``Document`` among the details is rendered with the reply.
+    """
 
     def __init__(self, code: Code, message: str, **details: Any) -> None:
         super().__init__(code, message)
@@ -24,21 +28,33 @@ class Rejected(SetpointdError):  # noqa: N818 - a refusal is an ordinary outcome
         self.details = details
 
 
+class BadRequest(Rejected):
+    """One thing of a command does not fit: ``field`` says where, ``kind`` what, for programs."""
+
+    def __init__(self, field: str, message: str, kind: str, **details: Any) -> None:
+        misfit = Misfit(field=field, message=message, type=kind)
+        super().__init__(Code.BAD_REQUEST, line(misfit), errors=[misfit], **details)
+
+
 class VersionConflict(Rejected):
     """A service is not at the version that the writer expected; ``details.current`` says where it is."""
 
     def __init__(self, service: str, expected: int, current: Document | None) -> None:
-        found = current or Document.absent(service)
-        at = f"at version {found.version}"
-        if found.deleted:
-            at = "deleted" if found.version else "absent"
+        at = current or Document.absent(service)
+        where = f"at version {at.version}"
+        if at.deleted:
+            where = "deleted" if at.version else "absent"
         hope = f"version {expected}" if expected else "absent"
-        message = f"{service} is {at}, not {hope}; read it again, then write with the version you read"
-        super().__init__(Code.VERSION_CONFLICT, message, current=found.as_wire())
+        message = f"{service} is {where}, not {hope}; read it again, then write with the version you read"
+        super().__init__(Code.VERSION_CONFLICT, message, current=at)
 
 
 class StoreError(SetpointdError):
     """A transaction failed; nothing of it shows."""
+
+
+class UnreadableError(SetpointdError):
+    """What the store holds in one place cannot be read: the file was damaged, or somebody wrote to it."""
 
 
 class BrokerLostError(SetpointdError):
@@ -47,6 +63,10 @@ class BrokerLostError(SetpointdError):
 
 class PublishRefusedError(SetpointdError):
     """The broker took a message and refused it; ``args[0]`` is its reason."""
+
+
+class PacketTooLargeError(PublishRefusedError):
+    """A message is larger than the broker takes (CONNACK's Maximum Packet Size), so it was not sent."""
 
 
 class OperatorError(SetpointdError):

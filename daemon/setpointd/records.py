@@ -1,7 +1,11 @@
 """The rows of the store as plain values."""
 
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+OutboxKind = Literal["updated", "audit"]
+"""What waits to be published: the state of a service, or an audit event."""
 
 HEAD = ("service", "version", "revision", "epoch", "updated_at", "updated_by")
 """What a document says of itself beside its config, as columns and as members on the wire."""
@@ -17,8 +21,8 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Whose store this is, and how far it is."""
+class Identity:
+    """Whose store this is, and how far it is; ``instance`` is the daemon that last ran on it."""
 
     store_id: str
     epoch: int
@@ -48,10 +52,6 @@ class Document:
         """Whether this version says that the service is gone."""
         return self.config is None
 
-    def as_wire(self) -> dict[str, Any]:
-        """The config document of wire section 5."""
-        return {**self.head(), "deleted": True} if self.config is None else {**self.head(), "config": self.config}
-
     def head(self) -> dict[str, Any]:
         """Return the document without its config."""
         return {field: getattr(self, field) for field in HEAD}
@@ -68,9 +68,34 @@ class KeyChange:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredReply:
+    """The reply to a command that ran: its payload, and the digest of the command's bytes."""
+
+    digest: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """Something to publish: the current state of a service, or an audit event."""
+    """Something to publish. ``ref`` is a service or an audit event's id, ``writes`` how often it was put in."""
 
     id: int
-    kind: str
+    kind: OutboxKind
     ref: str
+    writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The highest of a store that a broker showed, by what the store's own key has signed; ``versions`` by service."""
+
+    epoch: int = 0
+    revision: int = 0
+    versions: Mapping[str, int] = field(default_factory=dict)
+
+    def joined(self, other: "Sighting") -> "Sighting":
+        """Return the highest of both."""
+        versions = dict(self.versions)
+        for service, version in other.versions.items():
+            versions[service] = max(version, versions.get(service, 0))
+        return Sighting(max(self.epoch, other.epoch), max(self.revision, other.revision), versions)

@@ -103,3 +103,26 @@ def first_tables(db: Database) -> None:
             ref  TEXT NOT NULL
         );
     """)
+
+
+@migrations()
+def one_outbox_row_each(db: Database) -> None:
+    """The outbox holds each service or event once, and is read through an index; tombstones are retained for a time."""
+    for statement in (
+        "ALTER TABLE outbox RENAME TO outbox_before",
+        # id: what goes first; writes: how often it was put in, so that what was put in again is not taken out
+        """CREATE TABLE outbox (
+            id     INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind   TEXT NOT NULL,
+            ref    TEXT NOT NULL,
+            writes INTEGER NOT NULL DEFAULT 1,
+            UNIQUE (kind, ref)
+        )""",
+        "CREATE INDEX outbox_first ON outbox (kind, id)",
+        "INSERT INTO outbox (kind, ref) SELECT kind, ref FROM outbox_before GROUP BY kind, ref ORDER BY min(id)",
+        "DROP TABLE outbox_before",
+        # cleared: 1 when the tombstone of a deleted service is not retained any more
+        "ALTER TABLE config_state ADD COLUMN cleared INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX config_state_tombstones ON config_state (updated_at) WHERE deleted = 1 AND cleared = 0",
+    ):
+        db.conn.execute(statement)

@@ -1,0 +1,277 @@
+"""Configs: the newest state (``config_state``), its keys (``config_kv``) and every version (``config_versions``).
+
+A config moves from one version to the next only by an UPDATE that names the version it moves from.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from sqlite_utils import Database
+
+from setpoint_contracts import strictjson
+from setpoint_contracts.audit import Action
+from setpointd.difference import key_changes
+from setpointd.errors import UnreadableError, VersionConflict
+from setpointd.records import HEAD, Document, KeyChange, Stamp
+from setpointd.store.audit import AuditWrites
+from setpointd.store.history import HistoryWrites
+from setpointd.store.identity import IdentityWrites
+from setpointd.store.outbox import OutboxWrites
+from setpointd.store.sql import Reading, Writing, stored_json
+
+_CURRENT = "config_state s JOIN config_versions v ON v.service = s.service AND v.version = s.version"
+
+
+class ConfigReads(Reading):
+    """Reads of configs."""
+
+    def current(self, service: str) -> Document | None:
+        """The newest version of a service; None when there never was one."""
+        return self._document(f"SELECT v.* FROM {_CURRENT} WHERE s.service = :service", service=service)  # noqa: S608
+
+    def at_version(self, service: str, version: int) -> Document | None:
+        """One version of a service."""
+        return self._document(
+            "SELECT * FROM config_versions WHERE service = :service AND version = :version",
+            service=service,
+            version=version,
+        )
+
+    def at_revision(self, service: str, revision: int) -> Document | None:
+        """The newest version of a service made at or before a revision."""
+        return self._document(
+            "SELECT * FROM config_versions WHERE service = :service AND revision <= :revision"
+            " ORDER BY version DESC LIMIT 1",
+            service=service,
+            revision=revision,
+        )
+
+    def at_time(self, service: str, time: str) -> Document | None:
+        """The newest version of a service made at or before a time."""
+        return self._document(
+            "SELECT * FROM config_versions WHERE service = :service AND updated_at <= :time"
+            " ORDER BY version DESC LIMIT 1",
+            service=service,
+            time=time,
+        )
+
+    def _document(self, sql: str, **values: Any) -> Document | None:
+        row = self._one(sql, **values)
+        return None if row is None else _document(row)
+
+    def services(self, prefix: str = "", after: str | None = None) -> Iterator[tuple[Document, int]]:
+        """Living services in the order of their names, without their config, each with its number of keys."""
+        rows = self._all(
+            "SELECT v.service, v.version, v.revision, v.epoch, v.updated_at, v.updated_by, NULL AS config_json,"  # noqa: S608
+            " (SELECT count(*) FROM config_kv k WHERE k.service = s.service) AS keys"
+            f" FROM {_CURRENT} WHERE s.deleted = 0 AND s.service > :after AND substr(s.service, 1, :length) = :prefix"
+            " ORDER BY s.service",
+            after=after or "",
+            prefix=prefix,
+            length=len(prefix),
+        )
+        for row in rows:
+            yield _document(row), row["keys"]
+
+    def all(self) -> Iterator[Document]:
+        """The newest version of every service, tombstones included."""
+        return map(_document, self._all(f"SELECT v.* FROM {_CURRENT} ORDER BY s.service"))  # noqa: S608
+
+    def retained(self) -> Iterator[Document]:
+        """What stands retained on the broker: every service but the deleted ones whose tombstone was cleared.
+
+        What cannot be read is left out: it must not keep the others from the broker.
+        """
+        for row in self._all(f"SELECT v.* FROM {_CURRENT} WHERE s.cleared = 0"):  # noqa: S608
+            try:
+                document = _document(row)
+            except UnreadableError:
+                continue
+            yield document
+
+    def to_publish(self, service: str) -> Document | None:
+        """What is to be retained of a service; None when nothing is."""
+        return self._document(
+            f"SELECT v.* FROM {_CURRENT} WHERE s.service = :service AND s.cleared = 0",  # noqa: S608
+            service=service,
+        )
+
+    def count(self) -> int:
+        """How many services live."""
+        return self._number("SELECT count(*) FROM config_state WHERE deleted = 0")
+
+
+class ConfigWrites(ConfigReads, Writing):
+    """Writes of configs. ``revision`` is that of the job's writes, None before the first.
+
+    ``check_update`` refuses a new version whose update document nobody could be sent, by raising.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        stamp: Stamp,
+        identity: IdentityWrites,
+        history: HistoryWrites,
+        audit: AuditWrites,
+        outbox: OutboxWrites,
+    ) -> None:
+        super().__init__(db)
+        self.revision: int | None = None
+        self.check_update: Callable[[Document, int], None] = lambda _document, _config_bytes: None
+        self._stamp = stamp
+        self._identity = identity
+        self._history = history
+        self._audit = audit
+        self._outbox = outbox
+
+    def write_version(
+        self,
+        service: str,
+        base: Document | None,
+        config: dict[str, Any] | None,
+        *,
+        op: str,
+        reason: str | None,
+    ) -> Document:
+        """Make the next version of a service; ``config`` None makes a tombstone.
+
+        ``base`` is the version that this one follows, None for a service that never was. Writes state, keys, version,
+        history, audit event and outbox rows. Raises ``VersionConflict`` when the service is not at ``base`` any more.
+        """
+        changes = key_changes((base and base.config) or {}, config or {})
+        document = self._put(service, base, config, changes, op=op, reason=reason)
+        self._audit.record(
+            Action.DELETE_CONFIG if document.deleted else Action.UPDATE_CONFIG,
+            service=service,
+            revision=document.revision,
+            version=document.version,
+            op=op,
+            keys=[change.key for change in changes],
+            **({"reason": reason} if reason else {}),
+        )
+        return document
+
+    def advance(self, service: str, base: Document | None, above: int) -> Document:
+        """Make a version of what a service holds, numbered above another; without ``base``, a tombstone (wire §7).
+
+        It is made whatever its size: what stands in the store must not hold up the decision which store counts.
+        The revision must have been taken by ``IdentityWrites.advance`` before.
+        """
+        config = None if base is None else base.config
+        self.revision = self._identity.now().revision
+        return self._put(service, base, config, [], op="advance", reason=None, above=above, checked=False)
+
+    def _put(
+        self,
+        service: str,
+        base: Document | None,
+        config: dict[str, Any] | None,
+        changes: list[KeyChange],
+        *,
+        op: str,
+        reason: str | None,
+        above: int = 0,
+        checked: bool = True,
+    ) -> Document:
+        if self.revision is None:
+            self.revision = self._identity.next_revision()
+        document = Document(
+            service=service,
+            version=max(0 if base is None else base.version, above) + 1,
+            revision=self.revision,
+            epoch=self._identity.now().epoch,
+            updated_at=self._stamp.at,
+            updated_by=self._stamp.by,
+            config=config,
+        )
+        text = None if config is None else strictjson.dumps(config)
+        if text is not None and checked:
+            self.check_update(document, len(text.encode()))
+        self._move_state(document, base)
+        self._insert_version(document, text, op, reason)
+        self._write_keys(document, changes)
+        self._history.add(document, changes, reason)
+        self.announce(service)
+        return document
+
+    def announce(self, service: str) -> None:
+        """Have the state of a service published (or its topic cleared, when nothing of it is to be retained)."""
+        self._outbox.add("updated", service)
+
+    def clear_tombstones(self, before: str, limit: int) -> int:
+        """Have the topics of services that were deleted before a time cleared, some at a time; how many."""
+        cleared = self._all(
+            "UPDATE config_state SET cleared = 1 WHERE service IN (SELECT service FROM config_state"
+            " WHERE deleted = 1 AND cleared = 0 AND updated_at < :before LIMIT :limit) RETURNING service",
+            before=before,
+            limit=limit,
+        ).fetchall()
+        for row in cleared:
+            self.announce(row["service"])
+        return len(cleared)
+
+    def _move_state(self, document: Document, base: Document | None) -> None:
+        values = {
+            "service": document.service,
+            "version": document.version,
+            "revision": document.revision,
+            "deleted": int(document.deleted),
+            "at": document.updated_at,
+            "by": document.updated_by,
+        }
+        if base is None:
+            moved = self._do(
+                "INSERT INTO config_state (service, version, revision, deleted, updated_at, updated_by)"
+                " VALUES (:service, :version, :revision, :deleted, :at, :by) ON CONFLICT (service) DO NOTHING",
+                **values,
+            )
+        else:
+            moved = self._do(
+                "UPDATE config_state SET version = :version, revision = :revision, deleted = :deleted, cleared = 0,"
+                " updated_at = :at, updated_by = :by WHERE service = :service AND version = :base",
+                **values,
+                base=base.version,
+            )
+        if moved != 1:
+            raise VersionConflict(document.service, base.version if base else 0, self.current(document.service))
+
+    def _insert_version(self, document: Document, config: str | None, op: str, reason: str | None) -> None:
+        self._do(
+            "INSERT INTO config_versions (service, version, revision, epoch, config_json, op, reason, updated_at,"
+            " updated_by, request_id) VALUES (:service, :version, :revision, :epoch, :config, :op, :reason, :at, :by,"
+            " :request_id)",
+            service=document.service,
+            version=document.version,
+            revision=document.revision,
+            epoch=document.epoch,
+            config=config,
+            op=op,
+            reason=reason,
+            at=self._stamp.at,
+            by=self._stamp.by,
+            request_id=self._stamp.request_id,
+        )
+
+    def _write_keys(self, document: Document, changes: Iterable[KeyChange]) -> None:
+        for change in changes:
+            if change.new is None:
+                self._do(
+                    "DELETE FROM config_kv WHERE service = :service AND key = :key",
+                    service=document.service,
+                    key=change.key,
+                )
+            else:
+                self._do(
+                    "INSERT INTO config_kv (service, key, value_json) VALUES (:service, :key, :value)"
+                    " ON CONFLICT (service, key) DO UPDATE SET value_json = excluded.value_json",
+                    service=document.service,
+                    key=change.key,
+                    value=change.new,
+                )
+
+
+def _document(row: sqlite3.Row) -> Document:
+    text = row["config_json"]
+    return Document(**{field: row[field] for field in HEAD}, config=None if text is None else stored_json(text))

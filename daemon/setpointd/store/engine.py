@@ -1,0 +1,196 @@
+"""The engine: one writer thread, group commit.
+
+Rules:
+
+- One thread writes. It takes all the jobs that wait, runs each in a savepoint of one transaction, commits once, and
+  only then tells the callers. WAL with ``synchronous=FULL``: what a caller was told survives a power cut.
+- When the commit fails, every job of the batch fails with ``StoreError`` and nothing of it shows.
+- Reads are awaited, because another engine might not be in this process. Here they go to a connection of their own, at
+  once and on the caller's thread, and see what is committed.
+"""
+
+import asyncio
+import contextlib
+import queue
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from setpointd.errors import StoreError
+from setpointd.log import logger
+from setpointd.records import Stamp
+from setpointd.store.files import LOCK_WAIT_S, open_reader, open_writer, writer_lock
+from setpointd.store.snapshot import Snapshot
+from setpointd.store.tx import Tx
+
+T = TypeVar("T")
+
+MAX_BATCH = 128
+# Unless told, ``close`` waits so much longer for the writer than that waits for the lock of another process.
+_CLOSE_MARGIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    stamp: Stamp
+    run: Callable[[Tx], Any]
+    done: asyncio.Future[Any]
+    after: Callable[[], None] | None
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    job: _Job
+    result: Any = None
+    error: Exception | None = None
+
+
+class Store:
+    """An open store.
+
+    ``on_commit`` are called on the event loop after each commit, with its jobs and its seconds. ``failing`` is whether
+    the last transaction failed as a whole. ``lock_wait_s`` is how long the writer waits for another process that
+    writes, until a batch fails. Raises ``OperatorError`` as ``open_writer`` does.
+    """
+
+    def __init__(self, data_dir: Path, lock_wait_s: float = LOCK_WAIT_S) -> None:
+        self.on_commit: list[Callable[[int, float], None]] = []
+        self.failing = False
+        self._lock = partial(writer_lock, data_dir, lock_wait_s)
+        self._close_s = lock_wait_s + _CLOSE_MARGIN_S
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._waiting: deque[_Job] = deque()
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._writer = open_writer(data_dir)
+        self._reader = open_reader(data_dir)
+        self._snapshot = Snapshot(self._reader)
+        self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a writer; without one, only a restart helps."""
+        return self._thread.is_alive()
+
+    def oldest_job_s(self) -> float:
+        """How long the oldest job has been waiting for its outcome, in seconds; 0 when none waits."""
+        return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
+
+    async def write(self, stamp: Stamp, run: Callable[[Tx], T], after: Callable[[], None] | None = None) -> T:
+        """Run a job on the writer thread and return its result once it is committed.
+
+        ``after`` is called on the event loop when it is committed, whoever still waits for it. What the job raises is
+        raised here, after the commit of its siblings. ``StoreError``: nothing was written.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        job = _Job(stamp, run, self._loop.create_future(), after, time.monotonic())
+        self._waiting.append(job)
+        self._jobs.put(job)
+        result: T = await job.done
+        return result
+
+    async def read(self, run: Callable[[Snapshot], T]) -> T:
+        """Run a read on one committed state and return its result. ``StoreError``: it cannot be read."""
+        try:
+            with self._reader.atomic():
+                return run(self._snapshot)
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
+
+    async def close(self, wait_s: float | None = None) -> None:
+        """Commit what waits, end the writer thread and close the file; gives up when the writer is stuck.
+
+        What it has not written then, nobody was told of.
+        """
+        self._closed = True
+        wait_s = self._close_s if wait_s is None else wait_s
+        # The reader first: the last connection to close writes the log back into the file, and a reader cannot.
+        self._reader.close()
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, wait_s)
+        if self._thread.is_alive():
+            logger().error("writer_stuck", waited_s=wait_s)
+
+    def _serve(self) -> None:
+        try:
+            while batch := self._take():
+                started = time.perf_counter()
+                outcomes = self._commit(batch)
+                self._tell(outcomes, time.perf_counter() - started)
+        finally:
+            with contextlib.suppress(OSError), self._lock():  # without the lock, the next to open it cleans up
+                self._writer.close()
+
+    def _take(self) -> list[_Job]:
+        """Wait for a job and take all that wait behind it; empty at the end."""
+        job = self._jobs.get()
+        batch = []
+        while job is not None:
+            batch.append(job)
+            if len(batch) == MAX_BATCH:
+                return batch
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return batch
+        if batch:
+            self._jobs.put(None)
+        return batch
+
+    def _commit(self, batch: list[_Job]) -> list[_Outcome]:
+        try:
+            with self._lock(), self._writer.atomic():
+                outcomes = [self._run(job) for job in batch]
+        except Exception as error:  # noqa: BLE001 - the edge of the writer loop: it must outlive any batch
+            self.failing = True
+            failure = _store_error(error)
+            return [_Outcome(job, error=failure) for job in batch]
+        self.failing = False
+        return outcomes
+
+    def _run(self, job: _Job) -> _Outcome:
+        tx = Tx(self._writer, job.stamp)
+        try:
+            with tx.savepoint():
+                return _Outcome(job, job.run(tx))
+        except Exception as error:  # the same edge, for one job: its siblings go on
+            if not self._writer.conn.in_transaction:
+                raise  # SQLite gave the whole transaction up (disk full, I/O error): no sibling is safe
+            return _Outcome(job, error=_store_error(error) if isinstance(error, sqlite3.Error) else error)
+
+    def _tell(self, outcomes: list[_Outcome], seconds: float) -> None:
+        # The loop is gone when the daemon was stopped hard; then nobody waits for a result either.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._resolve, outcomes, seconds)
+
+    def _resolve(self, outcomes: list[_Outcome], seconds: float) -> None:
+        for outcome in outcomes:
+            self._waiting.popleft()  # jobs are resolved in the order in which they came
+            if outcome.error is None and outcome.job.after is not None:
+                try:
+                    outcome.job.after()
+                except Exception as error:  # noqa: BLE001 - the same edge: it is committed, and the others must hear so
+                    logger().error("after_commit_failed", exc_info=error)
+            if outcome.job.done.done():
+                continue  # the caller went away: its connection was lost
+            if outcome.error is None:
+                outcome.job.done.set_result(outcome.result)
+            else:
+                outcome.job.done.set_exception(outcome.error)
+        for listener in self.on_commit:
+            listener(len(outcomes), seconds)
+
+
+def _store_error(error: Exception) -> StoreError:
+    """Log a failure where it happened, by the name that SQLite gives it; its message may quote values."""
+    logger().error("store_failed", sqlite=getattr(error, "sqlite_errorname", None), exc_info=error)
+    return StoreError(type(error).__name__)

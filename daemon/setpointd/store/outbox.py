@@ -1,0 +1,47 @@
+"""What the broker has not confirmed yet: ``outbox``, one row for each service or audit event."""
+
+from collections.abc import Collection, Iterable
+from itertools import islice
+
+from setpointd.records import OutboxKind, OutboxRow
+from setpointd.store.sql import Reading, Writing
+
+
+class OutboxReads(Reading):
+    """Reads of the outbox."""
+
+    def first(self, kind: OutboxKind, limit: int, without: Collection[int] = ()) -> list[OutboxRow]:
+        """The rows of a kind that wait longest, but for some ids. Costs no more when more wait."""
+        rows = self._all(
+            "SELECT id, kind, ref, writes FROM outbox WHERE kind = :kind ORDER BY id LIMIT :limit",
+            kind=kind,
+            limit=limit + len(without),
+        )
+        return list(islice((OutboxRow(*row) for row in rows if row["id"] not in without), limit))
+
+    def pending(self) -> int:
+        """How many rows wait to be published."""
+        return self._number("SELECT count(*) FROM outbox")
+
+
+class OutboxWrites(OutboxReads, Writing):
+    """Writes of the outbox."""
+
+    def add(self, kind: OutboxKind, ref: str) -> None:
+        """Have something published; once is enough, whatever has changed until then.
+
+        What waits already keeps its place: else a service that changes all the time would never get its turn.
+        """
+        self._do(
+            "INSERT INTO outbox (kind, ref) VALUES (:kind, :ref)"
+            " ON CONFLICT (kind, ref) DO UPDATE SET writes = outbox.writes + 1",
+            kind=kind,
+            ref=ref,
+        )
+
+    def remove(self, rows: Iterable[OutboxRow]) -> None:
+        """Take out rows that the broker has confirmed, unless they were written again since they were read."""
+        self._do_many(
+            "DELETE FROM outbox WHERE id = :id AND writes = :writes",
+            [{"id": row.id, "writes": row.writes} for row in rows],
+        )

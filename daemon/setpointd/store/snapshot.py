@@ -1,0 +1,22 @@
+"""One committed state of the store, by noun."""
+
+from sqlite_utils import Database
+
+from setpointd.store.audit import AuditReads
+from setpointd.store.config import ConfigReads
+from setpointd.store.identity import IdentityReads
+from setpointd.store.outbox import OutboxReads
+from setpointd.store.replies import ReplyReads
+from setpointd.store.tokens import TokenReads
+
+
+class Snapshot:
+    """Reads of one state of the store."""
+
+    def __init__(self, db: Database) -> None:
+        self.identity = IdentityReads(db)
+        self.config = ConfigReads(db)
+        self.tokens = TokenReads(db)
+        self.replies = ReplyReads(db)
+        self.audit = AuditReads(db)
+        self.outbox = OutboxReads(db)

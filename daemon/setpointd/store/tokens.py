@@ -1,0 +1,79 @@
+"""The tokens that the daemon knows: ``api_tokens``."""
+
+import contextlib
+import sqlite3
+from typing import Any
+
+from sqlite_utils import Database
+
+from setpoint_contracts import Token, strictjson
+from setpoint_contracts.audit import Action
+from setpointd.errors import UnreadableError
+from setpointd.records import Stamp
+from setpointd.store.audit import AuditWrites
+from setpointd.store.sql import Reading, Writing, stored_json
+
+
+class TokenReads(Reading):
+    """Reads of tokens."""
+
+    def all(self) -> list[dict[str, Any]]:
+        """All tokens in the order of their making; ``key`` is sealed or public, ``services`` a list or None.
+
+        One whose row cannot be read is left out: it is unknown then, and the others go on.
+        """
+        tokens = []
+        for row in self._all("SELECT * FROM api_tokens ORDER BY created_at, kid"):
+            with contextlib.suppress(UnreadableError):
+                tokens.append(_token(row))
+        return tokens
+
+
+class TokenWrites(TokenReads, Writing):
+    """Writes of tokens."""
+
+    def __init__(self, db: Database, stamp: Stamp, audit: AuditWrites) -> None:
+        super().__init__(db)
+        self._stamp = stamp
+        self._audit = audit
+
+    def add(self, token: Token, key: str) -> None:
+        """Add a token; ``key`` is its sealed secret or its public JWK. sqlite3.IntegrityError when the kid is there."""
+        self._do(
+            "INSERT INTO api_tokens (kid, name, role, services_json, alg, key, created_at, created_by, expires_at)"
+            " VALUES (:kid, :name, :role, :services, :alg, :key, :at, :by, :expires_at)",
+            kid=token.kid,
+            name=token.name,
+            role=token.role,
+            services=None if token.services is None else strictjson.dumps(token.services),
+            alg=token.alg,
+            key=key,
+            at=self._stamp.at,
+            by=self._stamp.by,
+            expires_at=token.expires_at,
+        )
+        self._audit.record(Action.CREATE_TOKEN, kid=token.kid, name=token.name, role=token.role, alg=token.alg)
+
+    def revoke(self, kid: str) -> bool:
+        """Revoke a token; whether there was one that was not revoked yet."""
+        revoked = self._do(
+            "UPDATE api_tokens SET revoked_at = :at WHERE kid = :kid AND revoked_at IS NULL",
+            kid=kid,
+            at=self._stamp.at,
+        )
+        if revoked:
+            self._audit.record(Action.REVOKE_TOKEN, kid=kid)
+        return bool(revoked)
+
+    def note_use(self, last_used: dict[str, str]) -> None:
+        """Note when tokens were last used: kid → timestamp."""
+        self._do_many(
+            "UPDATE api_tokens SET last_used_at = :at WHERE kid = :kid",
+            [{"kid": kid, "at": at} for kid, at in last_used.items()],
+        )
+
+
+def _token(row: sqlite3.Row) -> dict[str, Any]:
+    token = dict(row)
+    services = token.pop("services_json")
+    return {**token, "services": None if services is None else stored_json(services)}

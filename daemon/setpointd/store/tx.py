@@ -1,0 +1,56 @@
+"""One job's reads and writes, by noun.
+
+Rules:
+
+- A method that writes state writes what belongs to it: version, history, keys, audit event and outbox rows. No caller
+  can forget one.
+- All that a job writes shares one revision, taken when it first needs one.
+- Values come from outside: no clock, no random numbers here.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+from sqlite_utils import Database
+
+from setpointd.records import Stamp
+from setpointd.store.audit import AuditWrites
+from setpointd.store.config import ConfigWrites
+from setpointd.store.history import HistoryWrites
+from setpointd.store.identity import IdentityWrites
+from setpointd.store.outbox import OutboxWrites
+from setpointd.store.replies import ReplyWrites
+from setpointd.store.snapshot import Snapshot
+from setpointd.store.tokens import TokenWrites
+
+
+class Tx(Snapshot):
+    """A transaction. ``stamp`` says who writes, when, and in which request."""
+
+    identity: IdentityWrites
+    config: ConfigWrites
+    tokens: TokenWrites
+    replies: ReplyWrites
+    audit: AuditWrites
+    outbox: OutboxWrites
+
+    def __init__(self, db: Database, stamp: Stamp) -> None:
+        self._db = db
+        self.stamp = stamp
+        self.identity = IdentityWrites(db)
+        self.outbox = OutboxWrites(db)
+        self.audit = AuditWrites(db, stamp, self.outbox)
+        self.tokens = TokenWrites(db, stamp, self.audit)
+        self.replies = ReplyWrites(db)
+        self.config = ConfigWrites(db, stamp, self.identity, HistoryWrites(db, stamp), self.audit, self.outbox)
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the job that is undone when it raises, the revision that it took included."""
+        revision = self.config.revision
+        try:
+            with self._db.atomic():
+                yield
+        except BaseException:
+            self.config.revision = revision
+            raise
