@@ -32,13 +32,17 @@ class Keyring:
     """The tokens that the daemon knows, each with its key ready for use."""
 
     def __init__(self, tokens: Iterable[Token]) -> None:
-        self._found = {
+        self._known = {
             token.kid: (VerifyingKey(token.alg, token.signing_key()), principal_of(token)) for token in tokens
         }
 
     def find(self, kid: str) -> tuple[VerifyingKey, Principal] | None:
         """Return the key and the holder of a token; None when it is not known."""
-        return self._found.get(kid)
+        return self._known.get(kid)
+
+    def key(self, kid: str) -> VerifyingKey:
+        """Return the key of a token that is known."""
+        return self._known[kid][0]
 
 
 def principal_of(token: Token) -> Principal:

@@ -4,6 +4,7 @@ Both are JWK files (RFC 7517) in the data directory, mode 0600: ``seal.jwk`` (32
 (Ed25519). A sealed secret is a compact JWE (``dir``, ``A256GCM``) whose protected header names the token it belongs to.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey, OKPKey
 
-from setpoint_contracts import Token, sign_detached, strictjson
+from setpoint_contracts import Token, sign_detached, strictjson, verify_detached
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.errors import OperatorError
 from setpointd.messages import Outbound
@@ -21,6 +22,7 @@ from setpointd.messages import Outbound
 SEAL_FILE = "seal.jwk"
 SIGNING_FILE = "signing.jwk"
 _KID_LENGTH = 16
+_KEYS_READ = 8
 _FORMS = {OctKey: ("oct", None, "k"), OKPKey: ("OKP", "Ed25519", "d")}
 _SECRET_LENGTH = 43  # 32 bytes as base64url
 K = TypeVar("K", OctKey, OKPKey)
@@ -53,6 +55,10 @@ class Keys:
         jws = sign_detached(payload, topic, self.kid, self.signing) if payload else None
         return Outbound(topic, payload, jws, retain)
 
+    def made(self, topic: str, payload: bytes, jws: str) -> bool:
+        """Whether a detached signature is the daemon's own, over just this payload on this topic."""
+        return verify_detached(payload, topic, jws, self.kid, self.signing)
+
     def public_jwks(self) -> bytes:
         """The JWK Set (RFC 7517 section 5) that lets others check the daemon's signatures."""
         public = self.signing.key.as_dict(private=False)
@@ -78,6 +84,21 @@ class Keys:
             pass  # told below, without what is in it
         msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
         raise OperatorError(msg)
+
+
+def read_jwks(payload: bytes) -> dict[str, VerifyingKey]:
+    """Read the Ed25519 keys of a JWK Set, by kid; what is none is left out, and so is all beyond a few."""
+    try:
+        jwks = strictjson.loads(payload)["keys"][:_KEYS_READ]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    keys = {}
+    for jwk in jwks:
+        with contextlib.suppress(ValueError, TypeError, KeyError, JoseError):
+            if (jwk["kty"], jwk["crv"]) == _FORMS[OKPKey][:2]:
+                public = OKPKey.import_key({name: jwk[name] for name in ("kty", "crv", "x")})
+                keys[str(jwk["kid"])] = VerifyingKey("Ed25519", public)
+    return keys
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,6 +1,1 @@
-"""One module per noun; importing this package registers every handler."""
-
-from setpointd.handlers import access, config, system
-from setpointd.registry import HANDLERS
-
-__all__ = ["HANDLERS", "access", "config", "system"]
+"""What the commands do: one module per noun. ``table.py`` says which command runs which function."""

@@ -6,89 +6,85 @@ from typing import Any
 from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config import MAX_CONFIG_KEYS, Delete, Get, List, Patch, Set
 from setpoint_contracts.system import Limits
+from setpointd.call import Call
 from setpointd.difference import differences, merge_patch
-from setpointd.errors import Rejected, VersionConflict
+from setpointd.errors import BadRequest, Rejected, VersionConflict
 from setpointd.records import Document
-from setpointd.registry import Call, Result, handles
-from setpointd.snapshot import Snapshot
-from setpointd.tx import Tx
+from setpointd.render import Result
+from setpointd.store import Snapshot, Tx
 
 
-@handles(Get)
 def get(snapshot: Snapshot, _call: Call, command: Get) -> Result:
     """Read a config, now or as it was."""
     document = _find(snapshot, command)
     if command.key is None:
-        return document.as_wire()
+        return Result(document)
     if document.config is None or command.key not in document.config:
         raise Rejected(Code.NOT_FOUND, f"{command.service} has no key {command.key} at version {document.version}")
-    return {**document.as_wire(), "value": document.config[command.key]}
+    return Result(document, value=document.config[command.key])
 
 
 def _find(snapshot: Snapshot, command: Get) -> Document:
     service = command.service
     if command.version is not None:
-        if document := snapshot.at_version(service, command.version):
+        if document := snapshot.config.at_version(service, command.version):
             return document
         raise Rejected(Code.NOT_FOUND, f"{service} has no version {command.version}")
     if command.revision is not None:
-        found, when = snapshot.at_revision(service, command.revision), f" at revision {command.revision}"
+        document, when = snapshot.config.at_revision(service, command.revision), f" at revision {command.revision}"
     elif command.time is not None:
-        found, when = snapshot.at_time(service, command.time), f" at {command.time}"
+        document, when = snapshot.config.at_time(service, command.time), f" at {command.time}"
     else:
-        found, when = snapshot.current(service), ""
-    return _living(service, found, when)
+        document, when = snapshot.config.current(service), ""
+    return _living(service, document, when)
 
 
 def _living(service: str, document: Document | None, when: str = "") -> Document:
     if document is None:
         raise Rejected(Code.NOT_FOUND, f"there is no service {service}{when}")
     if document.deleted:
-        raise Rejected(Code.NOT_FOUND, f"{service} is deleted{when}", current=document.as_wire())
+        raise Rejected(Code.NOT_FOUND, f"{service} is deleted{when}", current=document)
     return document
 
 
-@handles(List)
 def list_services(snapshot: Snapshot, call: Call, command: List) -> Result:
     """List the services that the caller sees."""
     listed = (
         (document, keys)
-        for document, keys in snapshot.services(command.prefix, command.after)
+        for document, keys in snapshot.config.services(command.prefix, command.after)
         if call.who.sees(document.service)
     )
     page = list(islice(listed, command.limit + 1))
     services = [{**document.head(), "keys": keys} for document, keys in page[: command.limit]]
-    return {"services": services, "next": services[-1]["service"] if len(page) > command.limit else None}
+    return Result(services=services, next=services[-1]["service"] if len(page) > command.limit else None)
 
 
-@handles(Set)
 def set_config(tx: Tx, call: Call, command: Set) -> Result:
     """Replace a config."""
     before = _expected(tx, call, command)
     return _write(tx, call, command, before, command.config)
 
 
-@handles(Patch)
 def patch_config(tx: Tx, call: Call, command: Patch) -> Result:
     """Change parts of a config."""
     before = _living(command.service, _expected(tx, call, command))
     return _write(tx, call, command, before, merge_patch(before.config, command.patch))
 
 
-@handles(Delete)
 def delete_config(tx: Tx, call: Call, command: Delete) -> Result:
     """Make a tombstone."""
     before = _living(command.service, _expected(tx, call, command))
-    return tx.write_version(command.service, before, None, op=command.name, reason=command.reason).as_wire()
+    document = tx.config.write_version(command.service, before, None, op=command.name, reason=command.reason)
+    return Result(document)
 
 
 def _expected(tx: Tx, call: Call, command: Set | Patch | Delete) -> Document | None:
     """The newest version of the service, once it is the one that the caller expects."""
-    current = tx.current(command.service)
+    current = tx.config.current(command.service)
     expected = command.expected_version
     if expected is None:
-        if call.daemon.limits.require_expected_version:
-            raise Rejected(Code.BAD_REQUEST, "expected_version is required here; 0 means that the service is new")
+        if call.limits.require_expected_version:
+            raise BadRequest("expected_version", "is required here; 0 means that the service is new", "missing")
         return current
     absent = current is None or current.deleted
     at = 0 if current is None else current.version
@@ -98,13 +94,13 @@ def _expected(tx: Tx, call: Call, command: Set | Patch | Delete) -> Document | N
 
 
 def _write(tx: Tx, call: Call, command: Set | Patch, before: Document | None, config: dict[str, Any]) -> Result:
-    _check_size(config, call.daemon.limits)
+    _check_size(config, call.limits)
     old = before.config if before is not None else None
     diff = differences(old or {}, config)
     if old is not None and before is not None and not diff:
-        return {**before.as_wire(), "changed": False, "diff": []}
-    document = tx.write_version(command.service, before, config, op=command.name, reason=command.reason)
-    return {**document.as_wire(), "changed": True, "diff": diff}
+        return Result(before, changed=False, diff=[])
+    document = tx.config.write_version(command.service, before, config, op=command.name, reason=command.reason)
+    return Result(document, changed=True, diff=diff)
 
 
 def _check_size(config: dict[str, Any], limits: Limits) -> None:

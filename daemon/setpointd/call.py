@@ -1,0 +1,67 @@
+"""What a handler may use beside its command and the store. No clock, no chance and no network: ``app`` puts them in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from setpoint_contracts import Token
+from setpoint_contracts.system import Limits
+from setpointd.auth import Principal
+from setpointd.keys import Keys
+from setpointd.records import Sighting
+from setpointd.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """What the daemon lends to its handlers, made once in ``app``.
+
+    ``fresh_id`` gives a random id, ``sighting`` what the broker showed of this store, ``activate`` makes this daemon
+    the writer.
+    """
+
+    runtime: Runtime
+    keys: Keys
+    fresh_id: Callable[[], str]
+    sighting: Callable[[], Sighting]
+    activate: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One command on its way: who asks, and when (``at`` is ``now``, POSIX seconds, as the wire writes it)."""
+
+    who: Principal
+    now: float
+    at: str
+    daemon: Daemon
+    _after: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def limits(self) -> Limits:
+        """What the daemon takes at most."""
+        return self.daemon.runtime.limits
+
+    def fresh_kid(self) -> str:
+        """Make up a token id."""
+        return f"tok_{self.daemon.fresh_id()}"
+
+    def seal(self, token: Token) -> str:
+        """Return what the store keeps of a token's key."""
+        return self.daemon.keys.store_form(token)
+
+    def sighting(self) -> Sighting:
+        """Return the highest of this store that the broker showed, with a signature of its own key."""
+        return self.daemon.sighting()
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Have something done on the event loop once this command is committed, before it is answered."""
+        self._after.append(action)
+
+    def committed(self) -> None:
+        """Do what was put off until the commit."""
+        for action in self._after:
+            action()
+
+    def undone(self) -> None:
+        """Forget it: nothing of this command is committed."""
+        self._after.clear()

@@ -1,0 +1,260 @@
+"""One message in, at most one reply out: the rows of wire section 3, in their order. Read this first.
+
+``process`` decides what can be decided alone without waiting, so that commands are judged in the order of their
+arrival; a write then waits for the store's commit. Nothing here touches the network.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from setpoint_contracts import Change, Claims, Code, Command, Topics, verify_command
+from setpoint_contracts.audit import Action
+from setpoint_contracts.signing import NotSignedError
+from setpoint_contracts.timestamps import rfc3339
+from setpointd.address import ReturnAddress
+from setpointd.allowance import Allowance
+from setpointd.auth import Keyring, authorise, check_token
+from setpointd.call import Call, Daemon
+from setpointd.checks import (
+    check_expiry,
+    check_reply_topic,
+    check_times,
+    check_topic,
+    read_claims,
+    read_params,
+)
+from setpointd.errors import Rejected, StoreError
+from setpointd.log import logger
+from setpointd.messages import Inbound, Outbound
+from setpointd.metrics import Metrics
+from setpointd.records import Identity, Stamp, StoredReply
+from setpointd.render import Renderer, Reply, Result
+from setpointd.store import Snapshot, Store, Tx
+from setpointd.table import TABLE, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A command whose claims are accepted.
+
+    ``digest`` is that of its bytes, ``at`` when it was judged.
+    """
+
+    message: Inbound
+    to: ReturnAddress
+    claims: Claims
+    digest: bytes
+    at: str
+
+
+class _Undo(Exception):  # noqa: N818 - a way out of a savepoint, not an error
+    """A dry run is over: its writes are undone, its result stands."""
+
+
+class Pipeline:
+    """What becomes of a message. ``clock`` gives POSIX seconds; ``keyring`` may be replaced while it runs."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        keyring: Keyring,
+        topics: Topics,
+        renderer: Renderer,
+        daemon: Daemon,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.keyring = keyring
+        self.last_used: dict[str, str] = {}
+        self._log = logger()
+        self._store = store
+        self._topics = topics
+        self._render = renderer
+        self._daemon = daemon
+        self._limits = daemon.runtime.limits
+        self._metrics = metrics
+        self._clock = clock
+        # One each: retained junk must not hide that somebody tries keys.
+        self._retained = Allowance(burst=10, per_second=1.0, clock=clock)
+        self._unsigned = Allowance(burst=10, per_second=1.0, clock=clock)
+        self._identity = Identity("", 0, 0, None)
+
+    async def process(self, message: Inbound) -> Outbound | None:
+        """Decide what becomes of a message. Never raises for anything that the message holds."""
+        now = self._clock()
+        if message.retain:  # row 1
+            self._drop("retained", self._retained)
+            return None
+        try:
+            signed = verify_command(message.payload, self._limits.max_command_bytes, self.keyring.find)
+        except NotSignedError as refusal:  # row 2
+            await self._distrust(refusal.args[0], now)
+            return None
+        who = signed.signer
+        to = ReturnAddress.of(message, who, self.keyring.key(who.kid), signed.claims, self._topics)
+        try:
+            reply = await self._decide(message, to, signed.claims, now)
+        except Rejected as refusal:
+            reply = await self._refuse(to, refusal, now)
+        except StoreError:
+            text = "the store could not be written; nothing of this command has happened, send it again"
+            reply = await self._refuse(to, Rejected(Code.UNAVAILABLE, text), now)
+        except Exception as error:  # noqa: BLE001 - the edge of the pipeline: one bad command must not end the daemon
+            self._log.error("internal_error", request_id=to.jti, exc_info=error)
+            text = "the daemon failed at this command; its log says where"
+            reply = await self._refuse(to, Rejected(Code.INTERNAL, text), now)
+        self._record(to, reply, now)
+        return reply.message
+
+    async def _decide(self, message: Inbound, to: ReturnAddress, text: bytes, now: float) -> Reply:
+        """Rows 3 to 15. A write looks for its stored reply once: here if it is about to be refused, else in its Tx."""
+        check_token(to.who, now)  # row 3
+        claims = read_claims(text, to.who, self._limits)  # row 4
+        check_topic(claims, message)  # row 5
+        entry = TABLE.get(to.command)
+        digest = hashlib.sha256(message.payload.strip()).digest()
+        attempt = _Attempt(message, to, claims, digest, rfc3339(now))
+        try:
+            check_times(claims, message, now, self._limits)  # row 8
+            check_reply_topic(to)  # row 9
+            if entry is None:
+                raise _unknown_command()  # row 10
+            # Row 11, the rate of a principal, is not limited yet.
+            command = read_params(entry.model, claims.params)  # row 12
+            authorise(to.who, command)  # row 13
+            self._check_mode(entry)  # row 14
+        except Rejected:
+            if entry is not None and entry.stored:
+                repeated = await self._store.read(partial(self._repeat, attempt))  # rows 6 and 7
+                if repeated is not None:
+                    return repeated
+            raise
+        return await self._run(entry, attempt, command, Call(to.who, now, attempt.at, self._daemon))  # row 15
+
+    def _check_mode(self, entry: Entry) -> None:
+        if self._daemon.runtime.mode != "active" and not entry.while_read_only:
+            text = "this daemon only reads for now; an operator has to decide which store is the truth"
+            raise Rejected(Code.READ_ONLY, text, reason=self._daemon.runtime.reason)
+
+    async def _run(self, entry: Entry, attempt: _Attempt, command: Command, call: Call) -> Reply:
+        if entry.kind == "read":
+            return await self._store.read(partial(self._read, entry, attempt, command, call))
+        if entry.kind == "job":
+            result = await asyncio.to_thread(entry.handler, call, command)
+            return await self._store.read(partial(self._say, attempt, result))
+        stamp = Stamp(call.at, call.who.name, attempt.claims.jti)
+        return await self._store.write(stamp, partial(self._write, entry, attempt, command, call), call.committed)
+
+    def _read(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, snapshot: Snapshot) -> Reply:
+        outcome: Result | Rejected
+        try:
+            outcome = entry.handler(snapshot, call, command)
+        except Rejected as refusal:  # rendered here: the reply names the revision at which it was judged
+            outcome = refusal
+        return self._say(attempt, outcome, snapshot)
+
+    def _say(self, attempt: _Attempt, outcome: Result | Rejected, snapshot: Snapshot) -> Reply:
+        return self._render.reply(attempt.to, outcome, snapshot.identity.now(), attempt.at)
+
+    def _write(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, tx: Tx) -> Reply:
+        """Run a write and store its reply, all in one transaction (on the writer thread)."""
+        if repeated := self._repeat(attempt, tx):  # rows 6 and 7
+            return repeated
+        check_expiry(attempt.claims, attempt.message, self._clock())  # row 8 again: it may have waited for its turn
+        tx.config.check_update = self._render.check_update
+        dry_run = entry.explained and cast("Change", command).dry_run
+        outcome: Result | Rejected
+        try:
+            outcome = _apply(entry, command, call, tx, dry_run=dry_run)
+        except Rejected as refusal:
+            outcome = refusal
+            call.undone()
+        applied = isinstance(outcome, Result) and not dry_run
+        reply = self._render.reply(attempt.to, outcome, tx.identity.now(), attempt.at, applied=applied)
+        final = isinstance(outcome, Result) or not outcome.code.retryable
+        if entry.stored and final and not dry_run:
+            keep_until = rfc3339(attempt.claims.exp + self._limits.max_clock_skew_s)
+            stored = StoredReply(attempt.digest, reply.payload)
+            tx.replies.store(call.who.kid, attempt.claims.jti, stored, keep_until)
+        return reply
+
+    def _repeat(self, attempt: _Attempt, snapshot: Snapshot) -> Reply | None:
+        """Rows 6 and 7: what this command was answered before; None when it never ran."""
+        stored = snapshot.replies.stored(attempt.to.who.kid, attempt.claims.jti)
+        if stored is None:
+            return None
+        if stored.digest != attempt.digest:
+            text = "this jti was used for another command; sign this one with a new jti"
+            raise Rejected(Code.IDEMPOTENCY_CONFLICT, text)
+        return self._render.repeated(attempt.to, stored, snapshot.identity.now(), attempt.at)
+
+    async def _refuse(self, to: ReturnAddress, refusal: Rejected, now: float) -> Reply:
+        at = rfc3339(now)
+        try:
+            if refusal.code is Code.FORBIDDEN:
+                await self._store.write(Stamp(at, to.who.name, to.jti), partial(_denied, to.command, refusal))
+            self._identity = await self._store.read(lambda snapshot: snapshot.identity.now())
+        except StoreError:
+            pass  # logged where it happened; the reply goes out with the revision last seen
+        return self._render.reply(to, refusal, self._identity, at)
+
+    def _record(self, to: ReturnAddress, reply: Reply, now: float) -> None:
+        seconds = self._clock() - now
+        self.last_used[to.who.kid] = rfc3339(now)
+        name = to.command if to.command in TABLE else "unknown"
+        self._metrics.command(name, reply.code, seconds)
+        self._log.info(
+            "command",
+            request_id=to.jti,
+            principal=to.who.name,
+            command=name,
+            code=reply.code,
+            duration_ms=round(seconds * 1000, 3),
+        )
+
+    async def _distrust(self, reason: str, now: float) -> None:
+        suppressed = self._drop(reason, self._unsigned)
+        if suppressed is not None:
+            with contextlib.suppress(StoreError):  # logged where it happened
+                await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
+
+    def _drop(self, reason: str, allowance: Allowance) -> int | None:
+        """Count a message that is dropped, and log it while the allowance lasts; then, how many were not logged."""
+        self._metrics.dropped(reason)
+        suppressed = allowance.take()
+        if suppressed is not None:
+            self._log.warning("dropped", reason=reason, suppressed=suppressed)
+        return suppressed
+
+
+def _apply(entry: Entry, command: Command, call: Call, tx: Tx, *, dry_run: bool) -> Result:
+    """Run a handler in a savepoint, which a refusal or a dry run undoes."""
+    result = Result()
+    try:
+        with tx.savepoint():
+            result = entry.handler(tx, call, command)
+            if dry_run:
+                raise _Undo  # noqa: TRY301 - leaving the savepoint is the point
+    except _Undo:
+        call.undone()
+        result.members["dry_run"] = True
+    return result
+
+
+def _unknown_command() -> Rejected:
+    return Rejected(Code.UNKNOWN_COMMAND, "there is no such command", known=sorted(TABLE))
+
+
+def _auth_failure(reason: str, suppressed: int, tx: Tx) -> None:
+    tx.audit.record(Action.AUTH_FAILURE, reason=reason, suppressed=suppressed)
+
+
+def _denied(command: str, refusal: Rejected, tx: Tx) -> None:
+    service = refusal.details.get("service")
+    tx.audit.record(Action.PERMISSION_DENIED, service=service, command=command, needs=refusal.details["needs"])

@@ -1,0 +1,86 @@
+"""Every command on one line: its model, its handler, and how it runs.
+
+A handler is a plain function ``(snapshot or tx, call, command) -> Result`` that runs inside one snapshot (a read) or
+one transaction (a write); or it is ``(call, command) -> Result`` and runs on a thread of its own (a job: what is long,
+or is no transaction). It does not publish, log, commit, wait or look at a clock. It refuses by raising ``Rejected``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from setpoint_contracts import COMMANDS, Change, Command
+from setpoint_contracts.access import TokenList
+from setpoint_contracts.config import Delete, Get, List, Patch, Set
+from setpoint_contracts.system import EpochAdvance, Info, Status
+from setpointd.call import Call
+from setpointd.handlers import access, config, epoch, system
+from setpointd.render import Result
+from setpointd.store import Snapshot, Tx
+
+Kind = Literal["read", "write", "job"]
+C = TypeVar("C", bound=Command)
+D = TypeVar("D", bound=Change)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a command runs.
+
+    ``while_read_only``: it may run then. ``stored``: its reply is final, and repeated. ``explained``: it takes
+    ``reason`` and ``dry_run``.
+    """
+
+    model: type[Command]
+    handler: Callable[..., Result]
+    kind: Kind
+    while_read_only: bool
+    stored: bool
+    explained: bool
+
+
+def read(model: type[C], handler: Callable[[Snapshot, Call, C], Result]) -> Entry:
+    """Make a command that reads: it runs whenever the daemon does, and is not stored."""
+    return Entry(model, handler, "read", while_read_only=True, stored=False, explained=False)
+
+
+def write(
+    model: type[C],
+    handler: Callable[[Tx, Call, C], Result],
+    *,
+    while_read_only: bool = False,
+) -> Entry:
+    """Make a command that writes to the store: at most once, its reply stored with its effect."""
+    return Entry(model, handler, "write", while_read_only=while_read_only, stored=True, explained=False)
+
+
+def change(model: type[D], handler: Callable[[Tx, Call, D], Result]) -> Entry:
+    """Make a write that says why, and can be tried without an effect."""
+    return Entry(model, handler, "write", while_read_only=False, stored=True, explained=True)
+
+
+def job(model: type[C], handler: Callable[[Call, C], Result], *, while_read_only: bool = True) -> Entry:
+    """Make a command that is long, or no transaction."""
+    return Entry(model, handler, "job", while_read_only=while_read_only, stored=False, explained=False)
+
+
+def table(*entries: Entry) -> dict[str, Entry]:
+    """Put entries under their names; ``RuntimeError`` when they are not exactly the commands of the contracts."""
+    found = {entry.model.name: entry for entry in entries}
+    if len(found) != len(entries) or found.keys() != COMMANDS.keys():
+        names = sorted({entry.model.name for entry in entries} ^ COMMANDS.keys()) or "one of them twice"
+        raise RuntimeError(f"contracts and table differ: {names}")
+    return found
+
+
+TABLE = table(
+    read(Info, system.info),
+    read(Status, system.status),
+    read(Get, config.get),
+    read(List, config.list_services),
+    change(Set, config.set_config),
+    change(Patch, config.patch_config),
+    change(Delete, config.delete_config),
+    write(EpochAdvance, epoch.advance, while_read_only=True),
+    read(TokenList, access.list_tokens),
+)
