@@ -15,7 +15,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -88,18 +88,17 @@ async def serve(
     host: str,
     port: int,
     *,
-    health: Callable[[], Health],
-    metrics: Callable[[], bytes],
+    health: Callable[[], Awaitable[Health]],
+    metrics: Callable[[], Awaitable[bytes]],
     deadline_s: float = REQUEST_DEADLINE_S,
     max_connections: int = MAX_CONNECTIONS,
 ) -> AsyncIterator[tuple[str, int]]:
     """Answer HTTP on ``host`` (a name, or an IPv4 or IPv6 address without brackets) and yield the bound address.
 
-    Port 0 takes a free port. ``health`` and ``metrics`` are called on the event loop for every request, and must be
-    quick; what they raise is logged and costs its sender the connection. Leaving the context closes every connection.
-    Raises ListenError.
+    Port 0 takes a free port. ``health`` and ``metrics`` are awaited for every request, and must be quick; what they
+    raise is logged and ends the connection. Leaving the context closes every connection. Raises ListenError.
     """
-    connections = _Connections(partial(_answer, health=health, metrics=metrics), deadline_s, max_connections)
+    connections = _Connections(partial(_respond, health=health, metrics=metrics), deadline_s, max_connections)
     try:
         server = await asyncio.start_server(connections.accept, host, port, limit=_READ_BYTES)
     except OSError as exc:
@@ -118,32 +117,37 @@ async def serve(
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _Response:
     status: HTTPStatus
     body: str | bytes
     media_type: str = _TEXT
     allow: str = ""
 
 
-_NOT_FOUND = _Answer(HTTPStatus.NOT_FOUND, "not found: try /health, /livez, /readyz or /metrics\n")
-_NOT_ALLOWED = _Answer(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n", allow="GET, HEAD")
-_BAD_REQUEST = _Answer(HTTPStatus.BAD_REQUEST, "not an HTTP/1.1 request\n")
-_TOO_LARGE = _Answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request line and headers are too large\n")
+_NOT_FOUND = _Response(HTTPStatus.NOT_FOUND, "not found: try /health, /livez, /readyz or /metrics\n")
+_NOT_ALLOWED = _Response(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n", allow="GET, HEAD")
+_BAD_REQUEST = _Response(HTTPStatus.BAD_REQUEST, "not an HTTP/1.1 request\n")
+_TOO_LARGE = _Response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "request line and headers are too large\n")
 
 
-def _answer(request: h11.Request, *, health: Callable[[], Health], metrics: Callable[[], bytes]) -> _Answer:
+async def _respond(
+    request: h11.Request,
+    *,
+    health: Callable[[], Awaitable[Health]],
+    metrics: Callable[[], Awaitable[bytes]],
+) -> _Response:
     if request.method not in {b"GET", b"HEAD"}:
         return _NOT_ALLOWED
     path, _, query = _AUTHORITY.sub(b"", request.target).partition(b"?")
     match path:
         case b"/health":
-            return _health(health())
+            return _health(await health())
         case b"/livez":
-            return _livez(health())
+            return _livez(await health())
         case b"/readyz":
-            return _readyz(health(), verbose=any(p.partition(b"=")[0] == b"verbose" for p in query.split(b"&")))
+            return _readyz(await health(), verbose=any(p.partition(b"=")[0] == b"verbose" for p in query.split(b"&")))
         case b"/metrics":
-            return _Answer(HTTPStatus.OK, metrics(), METRICS_TYPE)
+            return _Response(HTTPStatus.OK, await metrics(), METRICS_TYPE)
         case _:
             return _NOT_FOUND
 
@@ -152,7 +156,7 @@ def _ok_when(condition: bool) -> HTTPStatus:  # noqa: FBT001 - its name is the c
     return HTTPStatus.OK if condition else HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _health(state: Health) -> _Answer:
+def _health(state: Health) -> _Response:
     document = {
         "status": state.status,
         "mode": state.mode,
@@ -162,26 +166,26 @@ def _health(state: Health) -> _Answer:
         "uptime_s": round(state.uptime_s, 3),
         "checks": {name: asdict(check) for name, check in state.checks.items()},
     }
-    return _Answer(_ok_when(state.status != "fail"), json.dumps(document) + "\n", "application/json")
+    return _Response(_ok_when(state.status != "fail"), json.dumps(document) + "\n", "application/json")
 
 
-def _livez(state: Health) -> _Answer:
-    return _Answer(_ok_when(state.live), "live\n" if state.live else "not live\n")
+def _livez(state: Health) -> _Response:
+    return _Response(_ok_when(state.live), "live\n" if state.live else "not live\n")
 
 
-def _readyz(state: Health, *, verbose: bool) -> _Answer:
+def _readyz(state: Health, *, verbose: bool) -> _Response:
     failing = [name for name, check in state.checks.items() if check.status == "fail"] or ["not live"]
     lines = ["ready" if state.ready else f"not ready: {', '.join(failing)}"]
     if verbose:
         lines[:0] = [_VERDICT[check.status].format(name, check.message) for name, check in state.checks.items()]
-    return _Answer(_ok_when(state.ready), "\n".join(lines) + "\n")
+    return _Response(_ok_when(state.ready), "\n".join(lines) + "\n")
 
 
 class _Connections:
     """The open connections: their tasks, their number, and how they end."""
 
-    def __init__(self, answer: Callable[[h11.Request], _Answer], deadline_s: float, limit: int) -> None:
-        self._answer = answer
+    def __init__(self, respond: Callable[[h11.Request], Awaitable[_Response]], deadline_s: float, limit: int) -> None:
+        self._respond = respond
         self._deadline_s = deadline_s
         self._limit = limit
         self._closed = False
@@ -252,11 +256,11 @@ class _Connections:
                 return False
             with_body = request.method != b"HEAD"
             last = last or not isinstance(conn.next_event(), h11.EndOfMessage)
-            answer = self._answer(request)
+            response = await self._respond(request)
         except h11.RemoteProtocolError as exc:
             too_large = exc.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-            answer, last = _TOO_LARGE if too_large else _BAD_REQUEST, True
-        writer.write(_encode(conn, answer, with_body=with_body, last=last))
+            response, last = _TOO_LARGE if too_large else _BAD_REQUEST, True
+        writer.write(_encode(conn, response, with_body=with_body, last=last))
         await writer.drain()
         if conn.our_state is not h11.DONE or conn.their_state is not h11.DONE:
             return False
@@ -271,15 +275,15 @@ async def _receive(conn: h11.Connection, reader: asyncio.StreamReader) -> h11.Re
     return event if isinstance(event, h11.Request) else None
 
 
-def _encode(conn: h11.Connection, answer: _Answer, *, with_body: bool, last: bool) -> bytes:
-    body = answer.body.encode() if isinstance(answer.body, str) else answer.body
-    headers = [("Content-Type", answer.media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    if answer.allow:
-        headers.append(("Allow", answer.allow))
+def _encode(conn: h11.Connection, response: _Response, *, with_body: bool, last: bool) -> bytes:
+    body = response.body.encode() if isinstance(response.body, str) else response.body
+    headers = [("Content-Type", response.media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+    if response.allow:
+        headers.append(("Allow", response.allow))
     if last:
         headers.append(("Connection", "close"))
     events: list[h11.Event] = [
-        h11.Response(status_code=answer.status, reason=answer.status.phrase, headers=headers),
+        h11.Response(status_code=response.status, reason=response.status.phrase, headers=headers),
         *([h11.Data(data=body)] if with_body else []),
         h11.EndOfMessage(),
     ]

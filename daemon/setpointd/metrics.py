@@ -4,7 +4,7 @@ Callers report what happened; names, labels and buckets are decided here. Every 
 Labels take values from small fixed sets only (commands, codes, reasons): never a topic, a principal or a value.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import (
@@ -41,6 +41,8 @@ class Observed:
     revision: int
     services: int
     outbox_pending: int
+    oldest_job_s: float
+    oversized_documents: int
     store_bytes: int
 
 
@@ -70,7 +72,7 @@ class Metrics:
         )
         self._command_seconds = Histogram(
             "setpoint_command_duration_seconds",
-            "From the arrival of a command to its answer.",
+            "From the arrival of a command to its reply.",
             ("command",),
             registry=self._registry,
             buckets=_SECONDS,
@@ -79,6 +81,13 @@ class Metrics:
             "setpoint_messages_dropped",
             "Messages dropped without a reply.",
             ("reason",),
+            registry=self._registry,
+        )
+
+        self._disbelieved = Counter(
+            "setpoint_disbelieved",
+            "Messages on the daemon's own topics that were not its own.",
+            ("topic",),
             registry=self._registry,
         )
 
@@ -112,10 +121,6 @@ class Metrics:
             registry=self._registry,
         )
 
-    def observe(self, source: Callable[[], Observed]) -> None:
-        """Bind what is asked for the current state at every scrape, in ``render``; until then it is left out."""
-        self._state.source = source
-
     def command(self, command: str, code: str, seconds: float) -> None:
         """Count a command answered ``seconds`` after it arrived.
 
@@ -128,6 +133,10 @@ class Metrics:
     def dropped(self, reason: str) -> None:
         """Count a message dropped without a reply (wire §3, rows 1 and 2); ``reason`` is of a fixed set."""
         self._dropped.labels(reason).inc()
+
+    def disbelieved(self, topic: str) -> None:
+        """Count what somebody else published on a topic of the daemon's own; ``topic`` is of a fixed set."""
+        self._disbelieved.labels(topic).inc()
 
     def committed(self, jobs: int, seconds: float) -> None:
         """Count a commit of ``jobs`` that took ``seconds``."""
@@ -144,26 +153,38 @@ class Metrics:
         if up:
             self._connections.inc()
 
-    def render(self) -> bytes:
-        """Return everything in the Prometheus text format, of the media type ``CONTENT_TYPE``."""
+    def render(self, observed: Observed | None = None) -> bytes:
+        """Return everything in the Prometheus text format, of the media type ``CONTENT_TYPE``.
+
+        ``observed`` is the current state; when it cannot be told, it is left out.
+        """
+        self._state.observed = observed
         return generate_latest(self._registry)
 
 
 class _State(Collector):
-    """Turns what the source says at the time of a scrape into gauges."""
+    """Turns the state at the time of a scrape into gauges."""
 
     def __init__(self, modes: Iterable[str]) -> None:
         self._modes = dict.fromkeys(modes)
-        self.source: Callable[[], Observed] | None = None
+        self.observed: Observed | None = None
 
     def collect(self) -> Iterator[Metric]:
-        if self.source is None:
+        now = self.observed
+        if now is None:
             return
-        now = self.source()
         yield GaugeMetricFamily("setpoint_epoch", "The store's epoch.", now.epoch)
         yield GaugeMetricFamily("setpoint_revision", "The store's revision.", now.revision)
         yield GaugeMetricFamily("setpoint_services", "Services that have a config.", now.services)
         yield GaugeMetricFamily("setpoint_outbox_pending", "Messages not yet acknowledged.", now.outbox_pending)
+        yield GaugeMetricFamily(
+            "setpoint_oldest_job_seconds", "How long the oldest write has waited.", now.oldest_job_s
+        )
+        yield GaugeMetricFamily(
+            "setpoint_oversized_documents",
+            "Retained documents that are larger than the broker takes.",
+            now.oversized_documents,
+        )
         yield GaugeMetricFamily("setpoint_store_bytes", "Size of the store on disk.", now.store_bytes)
         mode = GaugeMetricFamily("setpoint_mode", "1 for the mode the daemon is in, else 0.", labels=("mode",))
         self._modes.setdefault(now.mode)

@@ -30,6 +30,7 @@ from pydantic_settings import (
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.config import MAX_CONFIG_KEYS
+from setpoint_contracts.misfits import misfits
 from setpoint_contracts.system import Limits
 from setpointd.errors import OperatorError
 
@@ -94,6 +95,12 @@ class Settings(BaseSettings):
         le=_MAX_UINT16,
         description="How many commands the broker may send before the first is acknowledged.",
     )
+    keep_alive_s: int = Field(
+        default=15,
+        ge=1,
+        le=_MAX_UINT16,
+        description="A broker that is silent for twice as long is taken for lost, in seconds.",
+    )
     max_command_bytes: int = Field(
         default=262_144,
         ge=1024,
@@ -117,6 +124,12 @@ class Settings(BaseSettings):
         ge=2,
         le=16_777_216,
         description="The largest config of one service, in bytes of JSON.",
+    )
+    tombstone_keep_days: int = Field(
+        default=30,
+        ge=1,
+        le=36_500,
+        description="How long the tombstone of a deleted service stays retained, in days.",
     )
     require_expected_version: bool = Field(
         default=False,
@@ -272,6 +285,8 @@ class Settings(BaseSettings):
             max_config_bytes=self.max_config_bytes,
             max_config_keys=MAX_CONFIG_KEYS,
             max_json_levels=strictjson.MAX_DEPTH,
+            max_packet_bytes=None,  # the broker's to say
+            tombstone_keep_days=self.tombstone_keep_days,
             require_expected_version=self.require_expected_version,
         )
 
@@ -308,11 +323,10 @@ def _from_secret_files() -> dict[str, str]:
 
 def _explain(error: ValidationError, config: Path | None) -> str:
     """Put the first problem into one line. Inputs stay out of it: one of them may be a secret."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
+    first = misfits(error, 1)[0]
+    name, message = first["field"], first["message"].removeprefix("Value error, ")
+    if not name:
         return message
-    name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":  # only a TOML file can name a setting that does not exist
         return f"{config}: there is no setting {name!r}"
     ways = [option(name), variable(name), *([f"{variable(name)}_FILE"] if name in SECRETS else [])]
