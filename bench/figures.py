@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from setpointd import __version__, mosquitto
+from setpointd import __version__
+from setpointd.operator import mosquitto
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE = bytes(4096)  # what SQLite appends to its log is at least one page

@@ -25,8 +25,8 @@ from load import TIMEOUT_S, Command, Connection, LoadError
 from workload import SERVICES, Commands
 
 from setpoint_contracts import Token
-from setpointd import mosquitto
 from setpointd.errors import OperatorError
+from setpointd.operator import mosquitto
 
 HOST = "127.0.0.1"
 _SETPOINTD = Path(sys.executable).with_name("setpointd")

@@ -53,6 +53,13 @@ def tokens(data_dir: Path) -> list[dict[str, Any]]:
     return found
 
 
+def put(path: Path, content: bytes) -> Path:
+    """Write a file that only its owner can read."""
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
 def mode(path: Path) -> int:
     """Return the permission bits of a file."""
     return stat.S_IMODE(path.stat().st_mode)
@@ -101,12 +108,32 @@ def wide_umask() -> Iterator[None]:
 def test_version_and_help() -> None:
     """`--version` names the release, every command has help, and `python -m setpointd` is the same."""
     assert done("--version") == f"setpointd {version('setpoint')}\n"
-    for command in ([], ["init"], ["run"], ["dev"], ["token"], ["token", "create"]):
+    for command in ([], ["init"], ["run"], ["dev"], ["token"], ["token", "create"], ["epoch", "advance"]):
         assert done(*command, "--help").startswith(f"Usage: {' '.join(['setpointd', *command])} ")
     module = subprocess.run(
         [sys.executable, "-m", "setpointd", "--version"], capture_output=True, text=True, check=True
     )
     assert module.stdout == done("--version")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], []])
+def test_help_and_version_load_nothing_heavy(args: list[str]) -> None:
+    """On a Pi, asking for help or the version must not wait for what only the commands need."""
+    child = "import sys; from setpointd.operator.cli import main; main(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", child, *args], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    heavy = {
+        "aiomqtt",
+        "asyncio",
+        "cryptography",
+        "joserfc",
+        "pydantic",
+        "setpoint_contracts",
+        "sqlite_utils",
+        "structlog",
+    }
+    assert "click" in loaded
+    assert not loaded & heavy
 
 
 @pytest.mark.usefixtures("wide_umask")
@@ -223,10 +250,10 @@ def test_token_create_for_a_public_key(tmp_path: Path, data_dir: Path, ed25519: 
     token = Token.load(out)
     assert (token.kid, token.alg, token.d) == (kid, "Ed25519", None)
 
-    bare = {"kty": "OKP", "crv": "Ed25519", "x": token.x}
-    (tmp_path / "bare.jwk").write_text(json.dumps(bare))
+    bare, named = (Token.new("Ed25519", kid, "any", Role.VIEWER).public().jwk() for kid in ("any", "esp32-7"))
+    (tmp_path / "bare.jwk").write_text(json.dumps({member: bare[member] for member in ("kty", "crv", "x")}))
     again = done(*create, "--public-key", tmp_path / "bare.jwk").strip()
-    (tmp_path / "named.jwk").write_text(json.dumps({**bare, "kid": "esp32-7", "use": "sig"}))
+    (tmp_path / "named.jwk").write_text(json.dumps({**named, "use": "sig"}))
     assert done(*create, "--public-key", tmp_path / "named.jwk").strip() == "esp32-7"
     assert [token["kid"] for token in tokens(data_dir)[1:]] == [kid, again, "esp32-7"]
 
@@ -252,7 +279,7 @@ def test_token_create_refuses_what_is_no_public_key(tmp_path: Path, data_dir: Pa
     ("args", "says"),
     [
         (("Bob", "--role", "viewer"), "name: "),
-        (("bob", "--role", "viewer", "--services", "A B"), "services: "),
+        (("bob", "--role", "viewer", "--services", "A B"), "services.0: "),
         (("bob", "--role", "king"), "'viewer', 'operator', 'admin'"),
         (("bob",), "Missing option '--role'"),
         (("--role", "viewer"), "Missing argument 'NAME'"),
@@ -295,8 +322,8 @@ def test_token_import(tmp_path: Path, data_dir: Path) -> None:
         Token.new("Ed25519", "pi", "pi", Role.OPERATOR),
     ]
     for token in made:
-        (tmp_path / f"{token.kid}.jwk").write_bytes(token.dump())
-        assert done("token", "import", tmp_path / f"{token.kid}.jwk", "--data-dir", data_dir) == f"{token.kid}\n"
+        file = put(tmp_path / f"{token.kid}.jwk", token.dump())
+        assert done("token", "import", file, "--data-dir", data_dir) == f"{token.kid}\n"
     first, second = tokens(data_dir)[1:]
     assert (first["kid"], first["services"], first["expires_at"]) == ("esp32-1", ["stt*"], "2999-01-01T00:00:00.000Z")
     assert (second["alg"], second["services"], second["expires_at"]) == ("Ed25519", None, None)
@@ -310,12 +337,14 @@ def test_token_import(tmp_path: Path, data_dir: Path) -> None:
 def test_token_import_refuses_what_is_no_token(tmp_path: Path, data_dir: Path) -> None:
     """A file that is no token is refused with what is wrong, and nothing of its key."""
     token = json.loads((data_dir / "admin.jwk").read_bytes()) | {"kid": "other"}
-    file = tmp_path / "token.jwk"
+    file = put(tmp_path / "token.jwk", b"")
     for changed, says in (
         ({"kid": None}, "kid is missing"),
         ({"name": None}, "name is missing"),
         ({"role": "king"}, "role: "),
         ({"k": "c2hvcnQ"}, "k: "),
+        ({"services": []}, "services: "),
+        ({"use": "sig"}, "use is a member that no token has"),
         ({"expires_at": "soon"}, "expires_at: "),
         ({"revoked_at": "2020-01-01T00:00:00.000Z"}, "a token that was revoked is not taken back"),
     ):
@@ -326,8 +355,43 @@ def test_token_import_refuses_what_is_no_token(tmp_path: Path, data_dir: Path) -
     file.write_text("no JSON")
     assert "not JSON" in refused("token", "import", file, "--data-dir", data_dir)
     assert "No such file" in refused("token", "import", tmp_path / "missing", "--data-dir", data_dir)
-    assert "Is a directory" in refused("token", "import", tmp_path, "--data-dir", data_dir)
+    (tmp_path / "directory").mkdir(mode=0o755)
+    assert "Is a directory" in refused("token", "import", tmp_path / "directory", "--data-dir", data_dir)
     assert rows(data_dir, "SELECT count(*) FROM api_tokens") == [(1,)]
+
+
+@pytest.mark.parametrize("bits", [0o640, 0o604, 0o620])
+def test_token_import_refuses_a_secret_that_others_know(tmp_path: Path, data_dir: Path, bits: int) -> None:
+    """A file with a secret in it is its owner's alone; a public key may be anybody's."""
+    secret = Token.new("HS256", "secret", "x", Role.VIEWER)
+    pair = Token.new("Ed25519", "pair", "x", Role.VIEWER)
+    for token in (secret, pair):
+        file = put(tmp_path / f"{token.kid}.jwk", token.dump())
+        file.chmod(bits)
+        line = refused("token", "import", file, "--data-dir", data_dir)
+        assert line == f"{file} is open to others, so its key is no secret: make a new token, or `chmod 600` it"
+    public = put(tmp_path / "public.jwk", pair.public().dump())
+    public.chmod(bits)
+    assert done("token", "import", public, "--data-dir", data_dir) == "pair\n"
+
+
+def test_a_key_has_one_kid(tmp_path: Path, data_dir: Path, ed25519: dict[str, Path]) -> None:
+    """A key that the store has, be its token revoked or not, is not taken under another kid, whichever way it comes."""
+    admin = Token.load(data_dir / "admin.jwk")
+    again = put(tmp_path / "again.jwk", admin.model_copy(update={"kid": "again", "name": "other"}).dump())
+    says = "token {} has this key already, and a key has one kid: make a new one"
+    assert refused("token", "import", again, "--data-dir", data_dir) == f"k: {says.format(admin.kid)}"
+    done("token", "revoke", admin.kid, "--data-dir", data_dir)
+    assert refused("token", "import", again, "--data-dir", data_dir) == f"k: {says.format(admin.kid)}"
+
+    create = ("token", "create", "esp32", "--role", "viewer", "--public-key", ed25519["public"], "--data-dir", data_dir)
+    out = tmp_path / "esp32.jwk"
+    kid = done(*create, "--out", out).strip()
+    assert refused(*create, "--out", tmp_path / "second.jwk") == f"x: {says.format(kid)}"
+    assert not (tmp_path / "second.jwk").exists()
+    other = put(tmp_path / "other.jwk", Token.load(out).model_copy(update={"kid": "other"}).dump())
+    assert refused("token", "import", other, "--data-dir", data_dir) == f"x: {says.format(kid)}"
+    assert rows(data_dir, "SELECT count(*) FROM api_tokens") == [(2,)]
 
 
 def test_tokens_need_the_right_key_and_a_store(tmp_path: Path, data_dir: Path) -> None:
@@ -347,8 +411,7 @@ def test_tokens_need_the_right_key_and_a_store(tmp_path: Path, data_dir: Path) -
 def test_token_list_and_revoke(tmp_path: Path, data_dir: Path) -> None:
     """The table shows who may do what and whether it still holds; no key is in it."""
     expired = Token.new("HS256", "old", "old", Role.VIEWER, expires_at="2020-01-01T00:00:00.000Z")
-    (tmp_path / "old.jwk").write_bytes(expired.dump())
-    done("token", "import", tmp_path / "old.jwk", "--data-dir", data_dir)
+    done("token", "import", put(tmp_path / "old.jwk", expired.dump()), "--data-dir", data_dir)
     admin = Token.load(data_dir / "admin.jwk")
 
     assert done("token", "revoke", admin.kid, "--data-dir", data_dir) == f"{admin.kid} is revoked\n"
@@ -376,15 +439,82 @@ def test_tokens_are_audited(tmp_path: Path, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("run",), ("token", "list"), ("token", "revoke", "x"), ("token", "import", "TOKEN")]
+    "command",
+    [("run",), ("token", "list"), ("token", "revoke", "x"), ("token", "import", "TOKEN"), ("epoch", "advance")],
 )
 def test_without_a_store(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Every command that needs a store says how to make one, and makes none itself."""
-    token = tmp_path / "x.jwk"
-    token.write_bytes(Token.new("HS256", "x", "x", Role.VIEWER).dump())
+    token = put(tmp_path / "x.jwk", Token.new("HS256", "x", "x", Role.VIEWER).dump())
     words = [token if word == "TOKEN" else word for word in command]
     assert f"`setpointd init --data-dir {tmp_path}/none`" in refused(*words, "--data-dir", tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def change(data_dir: Path, script: str) -> dict[str, bytes]:
+    """Change the store's file directly; returns all files of the store as they are then."""
+    connection = sqlite3.connect(data_dir / "setpoint.db")
+    connection.executescript(script)
+    connection.close()
+    return {path.name: path.read_bytes() for path in data_dir.iterdir()}
+
+
+def older_store(data_dir: Path) -> dict[str, bytes]:
+    """Bring a store to format 1, as the setpointd before wrote it."""
+    return change(
+        data_dir,
+        """
+        DROP TABLE outbox;
+        DROP INDEX config_state_tombstones;
+        ALTER TABLE config_state DROP COLUMN cleared;
+        CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref TEXT NOT NULL);
+        DELETE FROM _sqlite_migrations WHERE name = 'one_outbox_row_each';
+        """,
+    )
+
+
+def test_newer_store(tmp_path: Path, data_dir: Path) -> None:
+    """A store that a newer setpointd wrote is refused in a line that names both formats, and nothing is touched."""
+    before = change(data_dir, "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('setpoint', 'of_tomorrow')")
+    token = put(tmp_path / "x.jwk", Token.new("HS256", "x", "x", Role.VIEWER).dump())
+    for command in (
+        ("run", "--http", "127.0.0.1:0"),
+        ("token", "list"),
+        ("token", "create", "x", "--role", "viewer", "--out", tmp_path / "new.jwk"),
+        ("token", "import", token),
+        ("token", "revoke", "x"),
+        ("epoch", "advance"),
+    ):
+        assert refused(*command, "--data-dir", data_dir) == (
+            f"the store in {data_dir} is of format 3 (of_tomorrow), and this setpointd knows up to format 2:"
+            " use the newer setpointd that wrote it"
+        )
+    after = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.name != "daemon.lock"}
+    assert after == before
+    assert not (tmp_path / "new.jwk").exists()
+
+
+def test_older_store(data_dir: Path) -> None:
+    """Reading an older store leaves it as it is; the first command that writes brings it up to date."""
+    before = older_store(data_dir)
+    [admin] = tokens(data_dir)
+    assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
+    done("token", "revoke", admin["kid"], "--data-dir", data_dir)
+    assert rows(data_dir, "SELECT count(*) FROM _sqlite_migrations") == [(2,)]
+
+
+def test_half_migrated_store(tmp_path: Path, data_dir: Path) -> None:
+    """A store that is partly of the next format, so that it cannot be completed, is refused in one line."""
+    older_store(data_dir)
+    before = change(data_dir, "CREATE TABLE outbox_before (id INTEGER)")
+    for command in (
+        ("run", "--http", "127.0.0.1:0"),
+        ("token", "create", "x", "--role", "viewer", "--out", tmp_path / "new.jwk"),
+        ("epoch", "advance"),
+    ):
+        line = refused(*command, "--data-dir", data_dir)
+        assert line.startswith(f"the store in {data_dir} is of format 1, and cannot be brought to format 2")
+    after = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.name != "daemon.lock"}
+    assert after == before
 
 
 @pytest.mark.parametrize("args", [("frobnicate",), ("--frobnicate",), ("run", "--frobnicate"), ("token", "list")])
@@ -395,7 +525,7 @@ def test_command_line_that_does_not_fit(args: tuple[str, ...]) -> None:
 
 def test_no_command() -> None:
     """Without a command, the help is shown, and the exit code says that nothing was done."""
-    for args in ([], ["token"]):
+    for args in ([], ["token"], ["epoch"]):
         result = setpointd(*args)
         assert (result.returncode, result.stdout) == (2, "")
         assert result.stderr.startswith("Usage: setpointd")

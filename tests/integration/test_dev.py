@@ -1,25 +1,29 @@
 """`setpointd dev`: what it prints works, and nothing of it is left running, however it ends."""
 
-import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from setpoint_contracts import Token
+from setpointd.operator.dev import command
 from tests.brokers import answers_connect, free_port
 from tests.waiting import DEADLINE_S
 from tests.waiting import until as wait_until
 
+REPOSITORY = Path(__file__).parents[2]
 SETPOINTD = Path(sys.executable).with_name("setpointd")
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("SETPOINT_")}
 
@@ -27,7 +31,7 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 class Dev:
     """A running `setpointd dev` in a directory of its own, with its output so far."""
 
-    def __init__(self, directory: Path, port: int, http: int, *args: str) -> None:
+    def __init__(self, directory: Path, port: int, http: int, *args: str, library: Path | None = None) -> None:
         self.directory = directory
         self.port = port
         self.http = http
@@ -35,9 +39,9 @@ class Dev:
         self._stderr = directory / "stderr"
         with self._stdout.open("w") as stdout, self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(
-                [SETPOINTD, "dev", "--port", str(port), "--http", f"127.0.0.1:{http}", *args],
+                [*_program(library), "dev", "--port", str(port), "--http", f"127.0.0.1:{http}", *args],
                 cwd=directory,
-                env=ENV,
+                env=ENV if library is None else {**ENV, "PYTHONPATH": str(library)},
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,  # as a shell gives it a process group of its own, for Ctrl-C
@@ -76,13 +80,24 @@ class Dev:
         return self.process.wait(DEADLINE_S)
 
 
+def _program(library: Path | None) -> list[str | Path]:
+    """Return the installed command, or that of another copy of the packages."""
+    return [SETPOINTD] if library is None else [sys.executable, "-m", "setpointd"]
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Dev]]:
     """Start `setpointd dev`, by default in the test's directory and on free ports."""
     started: list[Dev] = []
 
-    def run(*args: str, directory: Path = tmp_path, port: int | None = None, http: int | None = None) -> Dev:
-        started.append(Dev(directory, port or free_port(), http or free_port(), *args))
+    def run(
+        *args: str,
+        directory: Path = tmp_path,
+        port: int | None = None,
+        http: int | None = None,
+        library: Path | None = None,
+    ) -> Dev:
+        started.append(Dev(directory, port or free_port(), http or free_port(), *args, library=library))
         return started[-1]
 
     yield run
@@ -149,6 +164,33 @@ def test_what_it_prints_works(start: Callable[..., Dev], tmp_path: Path) -> None
         told = paste(shell, interpreter, tmp_path)
         assert (told["command"], told["ok"], told["result"]["principal"]) == ("info", True, "admin")
     assert str(Token.load(token).k) not in dev.stdout + dev.stderr
+
+
+def test_from_a_wheel(start: Callable[..., Dev], tmp_path: Path) -> None:
+    """Away from the work tree a wheel has all that `setpointd dev` needs, the shell function of the page included."""
+    offline = ("--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check")
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--no-input", "wheel", *offline, "--wheel-dir", tmp_path, REPOSITORY],
+        env=ENV,
+        check=True,
+        capture_output=True,
+    )
+    [wheel] = tmp_path.glob("setpoint-*.whl")
+    library = tmp_path / "library"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(library)
+    where = subprocess.run(
+        [sys.executable, "-c", "import setpointd; print(setpointd.__file__)"],
+        env={**ENV, "PYTHONPATH": str(library)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert where.stdout == f"{library}/setpointd/__init__.py\n"
+    assert not (library / "contracts").exists()
+    dev = start(library=library).wait_ready()
+    for printed in dev.commands():
+        assert paste(printed, "sh", tmp_path)["ok"]
 
 
 def test_broker_is_private(start: Callable[..., Dev]) -> None:
@@ -235,7 +277,9 @@ def test_second_one_in_the_same_directory(start: Callable[..., Dev]) -> None:
 def test_without_mosquitto(tmp_path: Path) -> None:
     """Where Mosquitto is not installed, one line says how to install it."""
     # The places where Debian keeps it are looked into beside PATH; only a child that knows of none can miss it.
-    child = "import sys\nfrom setpointd import cli, mosquitto\nmosquitto.ADMIN_PATHS = ''\nsys.exit(cli.main())"
+    child = (
+        "import sys\nfrom setpointd.operator import cli, mosquitto\nmosquitto.ADMIN_PATHS = ''\nsys.exit(cli.main())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", child, "dev"],
         cwd=tmp_path,
@@ -250,32 +294,32 @@ def test_without_mosquitto(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--port", "2883", "--help"]])
+def test_help_of_dev_up(tmp_path: Path, arguments: list[str]) -> None:
+    """In a fresh clone `./dev up --help` installs nothing, and shows the options that `setpointd dev` has."""
+    shutil.copy(REPOSITORY / "dev", tmp_path)
+    done = subprocess.run(
+        ["./dev", "up", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=5, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["dev"]
+    told = re.findall(r"^  (?:-h, )?(--[a-z-]+) .*?(?:\[default: (.*)\])?$", done.stdout, re.MULTILINE)
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert told == [*((option.opts[0], str(option.default)) for option in options), ("--help", "")]
+    assert all(str(option.help).rstrip(".") in done.stdout for option in options)
+
+
 def test_tokens_of_a_running_daemon(start: Callable[..., Dev], tmp_path: Path) -> None:
-    """A token made while the daemon runs works within a second or so; revoked, it is refused as soon."""
+    """A token made while the daemon runs works at once, in what dev prints too; revoked, it is refused as soon."""
     dev = start().wait_ready()
     store, token = tmp_path / ".setpoint", tmp_path / "second.jwk"
-    create: list[str | Path] = [
-        SETPOINTD,
-        "token",
-        "create",
-        "second",
-        "--role",
-        "admin",
-        "--out",
-        token,
-        "--data-dir",
-        store,
-    ]
-    subprocess.run(create, env=ENV, check=True, capture_output=True)
+
+    def setpointd_token(*arguments: str | Path) -> None:
+        line = [SETPOINTD, "token", *arguments, "--data-dir", store]
+        assert subprocess.run(line, env=ENV, check=True, capture_output=True).stderr == b""
+
+    setpointd_token("create", "second", "--role", "admin", "--out", token)
     mine = dev.commands()[1].replace(str(store / "admin.jwk"), str(token)).replace("/admin/", "/second/")
-
-    def answer() -> Any:
-        with contextlib.suppress(AssertionError):  # an unknown token gets no answer at all
-            reply = paste(mine.replace("-W 5", "-W 1"), "sh", tmp_path)
-            return reply["result"]["principal"] if reply["ok"] else reply["error"]["code"]
-        return None
-
-    wait_until(lambda: answer() == "second", "the new token is known")
-    kid = Token.load(token).kid
-    subprocess.run([SETPOINTD, "token", "revoke", kid, "--data-dir", store], env=ENV, check=True, capture_output=True)
-    wait_until(lambda: answer() == "token_revoked", "the token is refused")
+    assert paste(mine, "sh", tmp_path)["result"]["principal"] == "second"
+    setpointd_token("revoke", Token.load(token).kid)
+    assert paste(mine, "sh", tmp_path)["error"]["code"] == "token_revoked"

@@ -1,8 +1,6 @@
 """``setpointd init``: a new store with its keys and its first token, all or nothing."""
 
 import contextlib
-import fcntl
-import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -11,10 +9,11 @@ from pathlib import Path
 import click
 
 from setpoint_contracts import Role, Token
-from setpointd import store
+from setpointd import locks
 from setpointd.errors import OperatorError
 from setpointd.keys import Keys
-from setpointd.tokens import issue, new_kid, stamp
+from setpointd.operator.tokens import issue, new_kid, stamp
+from setpointd.store.files import DATABASE, create
 
 ADMIN_TOKEN = "admin.jwk"  # noqa: S105 - the name of a file
 _LEFT_BY_MKFS = "lost+found"
@@ -28,7 +27,7 @@ def make_store(data_dir: Path, admin_token: Path) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be undone then, as after Ctrl-C
     with _empty_directory(data_dir):
         Keys.create(data_dir)
-        store.create(data_dir, stamp(), str(uuid.uuid4()))
+        create(data_dir, stamp(), str(uuid.uuid4()))
         issue(data_dir, Token.new("HS256", new_kid(), "admin", Role.ADMIN), admin_token)
 
 
@@ -40,7 +39,7 @@ def _empty_directory(path: Path) -> Iterator[None]:
         for part in reversed(missing):
             part.mkdir(mode=0o700)
             undo.callback(part.rmdir)
-        with _locked(path):
+        with locks.holding(path, wait_s=None):  # one `init` at a time looks at a directory and fills it
             _check_empty(path)
             path.chmod(0o700)
             undo.callback(_remove_files, path)
@@ -48,19 +47,8 @@ def _empty_directory(path: Path) -> Iterator[None]:
         undo.pop_all()
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Let one `init` at a time look at a directory and fill it."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def _check_empty(directory: Path) -> None:
-    if (directory / store.DATABASE).exists():
+    if (directory / DATABASE).exists():
         raise OperatorError(f"{directory} holds a store already, and is not overwritten")
     if any(entry.name != _LEFT_BY_MKFS for entry in directory.iterdir()):
         raise OperatorError(f"{directory} is not empty: a store is made in a new or empty directory")

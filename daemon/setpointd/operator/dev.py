@@ -24,12 +24,14 @@ import click
 
 from setpoint_contracts import Role, Token, Topics
 from setpoint_contracts.tokens import TokenFileError
-from setpointd import app, mosquitto
+from setpointd import app
 from setpointd.errors import OperatorError
-from setpointd.init import ADMIN_TOKEN, make_store
+from setpointd.operator import mosquitto
+from setpointd.operator.init import ADMIN_TOKEN, make_store
+from setpointd.operator.shipped import shipped
+from setpointd.operator.tokens import issue, new_kid
 from setpointd.settings import Settings
-from setpointd.store import DATABASE
-from setpointd.tokens import issue, new_kid
+from setpointd.store.files import DATABASE
 
 _POLL_S = 0.05
 _PROBE_TIMEOUT_S = 2.0
@@ -166,7 +168,7 @@ What the daemon says of itself, asked with openssl and Mosquitto's clients alone
 def _ask(settings: Settings, command: str, principal: str) -> str:
     """Return the start of a `mosquitto_rr` command line; what is missing is the message."""
     topics = Topics(settings.topic_prefix)
-    # A reply topic of each shell's own: mosquitto_rr shows whatever comes there, be it the answer to another request.
+    # A reply topic of each shell's own: mosquitto_rr shows whatever comes there, be it the reply to another request.
     return (
         f"mosquitto_rr -h {settings.broker_host} -p {settings.broker_port} -q 1 -W 5"
         f" -t {topics.command(command)} -e {topics.reply(principal, 'dev-$$')} -m"
@@ -184,22 +186,13 @@ def _python_command(settings: Settings, token_file: Path, principal: str) -> str
 
 
 def _shell_command(settings: Settings, token_file: Path, principal: str) -> str:
-    ask = _ask(settings, "info", principal)
-    topic = Topics(settings.topic_prefix).command("info")
-    return _SHELL.replace("TOPIC", topic).replace("ASK", ask).replace("TOKEN", shlex.quote(str(token_file)))
+    ask, topic = _ask(settings, "info", principal), Topics(settings.topic_prefix).command("info")
+    return f'(\n{_sign_function()}\n  TOKEN={shlex.quote(str(token_file))}\n  {ask} "$(sign {topic})"\n)'
 
 
-# HMAC is spelled out (RFC 2104), as in contracts/README.md: openssl takes the key only as an argument, for ps to see.
-_SHELL = r"""(
-  member() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p" TOKEN; }
-  b64() { openssl base64 -A | tr +/ -_ | tr -d =; }
-  sha() { openssl dgst -sha256 -binary; }
-  key() { { printf %s= "$(member k)" | tr -- -_ +/ | openssl base64 -d -A; printf %032d 0 | tr 0 '\0'; } |
-    od -An -v -tu1; }
-  pad() { printf %b "$(for byte in $(key); do printf '\\0%o' $((byte ^ $1)); done)"; }
-  now=$(date +%s) id=$(openssl rand -hex 16)
-  head=$(printf '{"alg":"HS256","kid":"%s"}' "$(member kid)" | b64)
-  body=$(printf '{"jti":"%s","aud":"TOPIC","iat":%d,"exp":%d}' "$id" "$now" "$((now + 60))" | b64)
-  mac=$({ pad 92; { pad 54; printf %s "$head.$body"; } | sha; } | sha | b64)
-  ASK "$head.$body.$mac"
-)"""
+def _sign_function() -> str:
+    """Return the shell function that signs, as contracts/README.md has it."""
+    page = shipped("contracts/README.md")
+    start = page.index("sign() (")
+    function = page[start : page.index("\n)\n", start) + 2]
+    return "\n".join(f"  {line}" for line in function.splitlines())

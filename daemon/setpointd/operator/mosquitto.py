@@ -6,7 +6,6 @@ their own, so that sessions and retained documents are there again at the next s
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import shutil
 import signal
@@ -14,10 +13,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
+from setpointd import locks
 from setpointd.errors import OperatorError
+from setpointd.operator.shipped import shipped
 
 HOST = "127.0.0.1"
 ADMIN_PATHS = "/usr/local/sbin:/usr/sbin:/sbin"  # Debian keeps mosquitto there, out of a plain user's PATH
@@ -59,23 +59,16 @@ def running(program: str, directory: Path, port: int) -> Iterator[subprocess.Pop
 
 @contextlib.contextmanager
 def _only_one(directory: Path) -> Iterator[None]:
-    """Keep a second broker, on another port, from the same files; the kernel lets go when this process dies."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise OperatorError(f"another `setpointd dev` runs on {directory.parent}") from None
-    try:
+    """Keep a second broker, on another port, from the same files."""
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locks.holding(directory))
+        except BlockingIOError:
+            raise OperatorError(f"another `setpointd dev` runs on {directory.parent}") from None
         yield
-    finally:
-        os.close(handle)
 
 
 def _configuration(port: int) -> str:
-    shipped = files("setpointd") / "data" / "mosquitto.conf"
-    if not shipped.is_file():  # a work tree: only a wheel has it beside the code
-        shipped = Path(__file__).parents[2] / "mosquitto" / "mosquitto.conf"
     own = [
         f"listener {port} {HOST}",
         "allow_anonymous true",
@@ -86,7 +79,7 @@ def _configuration(port: int) -> str:
         # of the user, to tell it of its parent's death. Started by others it ignores this.
         "user root",
     ]
-    return shipped.read_text(encoding="utf-8") + "\n# Added by `setpointd dev`.\n" + "\n".join(own) + "\n"
+    return shipped("mosquitto/mosquitto.conf") + "\n# Added by `setpointd dev`.\n" + "\n".join(own) + "\n"
 
 
 def _start(program: str, directory: Path, output: int) -> subprocess.Popen[bytes]:

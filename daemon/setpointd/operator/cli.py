@@ -20,10 +20,11 @@ from typing_extensions import override
 from setpointd import __version__
 
 COMMANDS = {
-    "init": ("setpointd.init", "Make a new store with its keys and a first admin token."),
-    "run": ("setpointd.run", "Run the daemon until SIGTERM or Ctrl-C."),
-    "dev": ("setpointd.dev", "Try it out: a private broker and the daemon, until Ctrl-C."),
-    "token": ("setpointd.tokens", "Make, import, list and revoke tokens."),
+    "init": ("setpointd.operator.init", "Make a new store with its keys and a first admin token."),
+    "run": ("setpointd.operator.run", "Run the daemon until SIGTERM or Ctrl-C."),
+    "dev": ("setpointd.operator.dev", "Try it out: a private broker and the daemon, until Ctrl-C."),
+    "token": ("setpointd.operator.tokens", "Make, import, list and revoke tokens."),
+    "epoch": ("setpointd.operator.epoch", "Make a store the truth after two have parted."),
 }
 """Every command: the module that holds it as ``command``, and what it does."""
 

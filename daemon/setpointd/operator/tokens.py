@@ -1,11 +1,14 @@
-"""``setpointd token``: tokens, made and revoked straight in the store. A running daemon notices within a second."""
+"""``setpointd token``: tokens, made and revoked straight in the store. A running daemon goes by them at the end."""
 
 import base64
 import contextlib
+import os
 import re
 import secrets
 import sqlite3
+import stat
 import time
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,15 +20,20 @@ from pydantic import ValidationError
 
 from setpoint_contracts import Role, Token, strictjson
 from setpoint_contracts.access import TokenInfo
+from setpoint_contracts.misfits import line, misfits
 from setpoint_contracts.timestamps import rfc3339
 from setpoint_contracts.tokens import Algorithm, TokenFileError
-from setpointd import store
+from setpointd import loaded
 from setpointd.errors import OperatorError
 from setpointd.keys import Keys, write_private
 from setpointd.records import Stamp
+from setpointd.store.files import reading, writing
 
 ACTOR = "setpointd"
 """Who did it, in audit events: somebody who may write to the data directory."""
+
+NOTICED_S = 5.0
+"""How long a running daemon has for taking a change in."""
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TTL = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
@@ -62,21 +70,51 @@ def issue(data_dir: Path, token: Token, file: Path | None) -> None:
         if file is not None:
             write_private(file, token.dump())
             undo.callback(file.unlink)
-        with store.writing(data_dir, stamp()) as tx:
-            for row in tx.tokens():
-                keys.restore(row)  # a key of another store must not seal what this one's daemon cannot open
+        with writing(data_dir, stamp()) as tx:
+            for row in tx.tokens.all():
+                # A key of another store must not seal what this one's daemon cannot open.
+                _check_key(token, keys.restore(row))
             try:
-                tx.add_token(token, keys.store_form(token))
+                tx.tokens.add(token, keys.store_form(token))
             except sqlite3.IntegrityError:
                 raise OperatorError(f"there is a token with the kid {token.kid} already") from None
         undo.pop_all()
+    _wait_for_daemon(data_dir)
+
+
+def _check_key(token: Token, other: Token) -> None:
+    """Refuse one key under two kids: whoever holds it could speak for both, and it would outlive a revocation."""
+    if token.kid == other.kid:
+        return
+    for member in ("k", "x"):
+        own, its = getattr(token, member), getattr(other, member)
+        if own is not None and its is not None and compare_digest(own, its):
+            raise OperatorError(
+                f"{member}: token {other.kid} has this key already, and a key has one kid: make a new one"
+            )
+
+
+def _wait_for_daemon(data_dir: Path) -> None:
+    """Return when the daemon that runs on the store goes by its tokens as they are now, or say that it does not."""
+
+    def stored() -> str:
+        with reading(data_dir) as snapshot:
+            return loaded.digest(snapshot.tokens.all())
+
+    if loaded.wait(data_dir, stored, NOTICED_S) == "not noticed":
+        click.echo(
+            f"setpointd: done, but the daemon on {data_dir} has not noticed within {NOTICED_S:.0f} s, and goes by the"
+            " tokens as they were: see its log, or start it again",
+            err=True,
+        )
 
 
 @click.group("token")
 def command() -> None:
     """Make, import, list and revoke tokens.
 
-    These commands work on the store itself. A daemon that runs on it notices within a second.
+    These commands work on the store itself. When they return, a daemon that runs on it goes by the change; if it has
+    not noticed, they say so.
     """
 
 
@@ -117,7 +155,7 @@ def create(
         else:
             token = Token.model_validate({"name": name, "role": role, **_public_jwk(public_key), **more})
     except ValidationError as error:
-        raise OperatorError(_problem(error)) from None
+        raise OperatorError(line(misfits(error, 1)[0])) from None
     issue(data_dir, token, out)
     click.echo(token.kid)
 
@@ -128,13 +166,17 @@ def create(
 def import_(data_dir: Path, file: Path) -> None:
     """Add the token in FILE to the store and print its kid.
 
-    FILE is a JWK with kid, name, role, and perhaps services and expires_at. An Ed25519 key may be the public half;
-    the private half, if it is there, is not kept.
+    FILE is a JWK with kid, name, role, and perhaps services and expires_at. With a secret in it, only its owner may be
+    able to read it. An Ed25519 key may be the public half; the private half, if it is there, is not kept.
     """
+    with file.open("rb") as opened:
+        content, mode = opened.read(), os.fstat(opened.fileno()).st_mode
     try:
-        token = Token.load(file)
+        token = Token.parse(content)
     except TokenFileError as error:
         raise OperatorError(f"{file}: {str(error.args[0]).replace(': Field required', ' is missing')}") from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO) and (token.k or token.d):
+        raise OperatorError(f"{file} is open to others, so its key is no secret: make a new token, or `chmod 600` it")
     if token.revoked_at is not None:
         raise OperatorError(f"{file}: revoked_at: a token that was revoked is not taken back")
     issue(data_dir, token.public(), None)
@@ -146,8 +188,8 @@ def import_(data_dir: Path, file: Path) -> None:
 @_data_dir
 def list_(data_dir: Path, *, as_json: bool) -> None:
     """List all tokens, oldest first, without their keys."""
-    with store.writing(data_dir, stamp()) as tx:
-        tokens = [{field: row[field] for field in TokenInfo.model_fields} for row in tx.tokens()]
+    with reading(data_dir) as snapshot:
+        tokens = [{field: row[field] for field in TokenInfo.model_fields} for row in snapshot.tokens.all()]
     click.echo(strictjson.dumps({"tokens": tokens}) if as_json else _table(tokens))
 
 
@@ -156,10 +198,11 @@ def list_(data_dir: Path, *, as_json: bool) -> None:
 @_data_dir
 def revoke(data_dir: Path, kid: str) -> None:
     """Revoke the token KID for good. `setpointd token list` shows the kids."""
-    with store.writing(data_dir, stamp()) as tx:
-        if kid not in {row["kid"] for row in tx.tokens()}:
+    with writing(data_dir, stamp()) as tx:
+        if kid not in {row["kid"] for row in tx.tokens.all()}:
             raise OperatorError(f"there is no token with the kid {kid!r}: see `setpointd token list`")
-        revoked = tx.revoke_token(kid)
+        revoked = tx.tokens.revoke(kid)
+    _wait_for_daemon(data_dir)
     click.echo(f"{kid} is revoked" if revoked else f"{kid} was revoked before")
 
 
@@ -204,11 +247,6 @@ def _x_of_pem(content: bytes) -> str | None:
     if not isinstance(key, Ed25519PublicKey):
         return None
     return base64.urlsafe_b64encode(key.public_bytes_raw()).rstrip(b"=").decode()
-
-
-def _problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    return f"{first['loc'][0]}: {first['msg']}" if first["loc"] else first["msg"]
 
 
 _HEADINGS = ("KID", "NAME", "ROLE", "SERVICES", "ALG", "STATE", "EXPIRES", "CREATED", "LAST USED")

@@ -1,0 +1,1 @@
+"""``setpointd`` on the command line: one module for each command."""
