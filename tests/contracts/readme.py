@@ -6,6 +6,16 @@ from pathlib import Path
 _README = Path(__file__).parents[2] / "contracts" / "README.md"
 
 
+def page() -> str:
+    """Read the whole page."""
+    return _README.read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Read every block of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(), flags=re.DOTALL | re.MULTILINE)
+
+
 def shell_blocks() -> list[str]:
     """Read every block marked ``sh``, in order; the first one defines ``sign``."""
-    return re.findall(r"^```sh\n(.*?)^```$", _README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return blocks("sh")

@@ -1,21 +1,35 @@
-"""The signing function of contracts/README.md, without a broker."""
+"""The page contracts/README.md: that it is complete, and its signing function, without a broker."""
 
 import base64
+import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from setpoint_contracts import Claims, Role, Token, verify_command
+from setpoint_contracts import COMMANDS, Claims, Code, Role, Token, signing, verify_command
+from setpoint_contracts.audit import Action
 from setpoint_contracts.signing import VerifyingKey
-from tests.contracts.readme import shell_blocks
+from setpoint_contracts.system import Limits
+from tests.contracts.readme import page, shell_blocks
 
 TOPIC = "config/cmd/set"
 # Bytes that shells, printf and HMAC's own padding could trip over.
 KEYS = [b"\0" * 32, b"\xff" * 32, b"\x36" * 32, b"\x5c" * 32, b"%" * 32, bytes(range(32)), b"\n\\\0'" * 8]
+
+
+def test_nothing_of_the_wire_is_left_out() -> None:
+    """Every command, parameter, error code, limit and audit action stands on the page, and why a message is dropped."""
+    reasons = re.findall(r'NotSignedError\(.*?"([a-z_]+)"(?: if .* else "([a-z_]+)")?', inspect.getsource(signing))
+    params = {name for command in COMMANDS.values() for name in command.model_fields}
+    words = {*COMMANDS, *Code, *Action, *params, *(reason for pair in reasons for reason in pair if reason)}
+    assert {"alg_eddsa", "wrong_alg", "unknown_kid"} <= words
+    limits = {"max_config_keys", "max_json_levels"}  # told as numbers
+    assert [word for word in sorted(words | (Limits.model_fields.keys() - limits)) if f"`{word}`" not in page()] == []
 
 
 def token_of(key: bytes) -> Token:

@@ -7,7 +7,8 @@ import pytest
 from sqlite_utils import Database
 
 from setpointd.records import Stamp
-from setpointd.store import Store, create, open_writer
+from setpointd.store import Store
+from setpointd.store.files import create, open_writer
 
 STORE_ID = "725f141d-042e-4f72-828e-5d90ca2db912"
 MADE_AT = "2026-01-01T00:00:00.000Z"

@@ -9,40 +9,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlite_utils import Database
 
-from setpoint_contracts import COMMANDS, Role, Token, strictjson
-from setpoint_contracts.system import Limits
-from setpointd.auth import principal_of
+from setpoint_contracts import COMMANDS, strictjson
 from setpointd.difference import merge_patch
 from setpointd.errors import Rejected
-from setpointd.handlers import HANDLERS
-from setpointd.records import Stamp
-from setpointd.registry import Call
-from setpointd.runtime import Runtime
-from setpointd.snapshot import Snapshot
-from setpointd.store import create, open_writer
-from setpointd.tx import Tx
+from setpointd.handlers.epoch import make_truth
+from setpointd.records import Sighting, Stamp
+from setpointd.render import wire
+from setpointd.store import Snapshot, Tx
+from setpointd.store.files import create, open_writer
+from setpointd.table import TABLE
+from tests.calls import lend, make_call, new_runtime
+from tests.limits import LIMITS
 
-AT = "2026-01-01T00:00:00.000Z"
-LIMITS = Limits(
-    max_command_bytes=262_144,
-    max_command_lifetime_s=86_400,
-    max_clock_skew_s=60,
-    max_config_bytes=200,
-    max_config_keys=1000,
-    max_json_levels=32,
-    require_expected_version=False,
-)
-CALL = Call(
-    principal_of(Token.new("HS256", "tok_a", "alice", Role.ADMIN)),
-    AT,
-    Runtime("1.2.3", "i-1", LIMITS, uptime=lambda: 0.0, mode="active"),
-)
+MAX_CONFIG_BYTES = 200
+CALL = make_call(lend(new_runtime(LIMITS.model_copy(update={"max_config_bytes": MAX_CONFIG_BYTES}))))
 
 KEYS = st.sampled_from(["a", "b", "c"])
 VALUES = st.sampled_from([None, True, 1, 1.0, "é", [1], [True], {"x": 1}, {"x": 1.0, "y": None}, "x" * 150])
 CONFIGS = st.dictionaries(KEYS, VALUES, max_size=3)
 EXPECTED = st.sampled_from([None, None, 0, 1, 2, 3, 4])
-STEPS = st.tuples(st.sampled_from(["set", "patch", "delete"]), st.sampled_from(["stt", "tts"]), CONFIGS, EXPECTED)
+OPS = st.sampled_from(["set", "patch", "delete", "advance"])
+STEPS = st.tuples(OPS, st.sampled_from(["stt", "tts"]), CONFIGS, EXPECTED)
 
 Config = dict[str, Any] | None
 
@@ -56,6 +43,11 @@ class Model:
 
     def run(self, op: str, service: str, config: dict[str, Any], expected: int | None) -> str:
         """Carry a command out, and name its outcome: `changed`, `unchanged` or an error code."""
+        if op == "advance":
+            self.revision += 1
+            for kept in filter(None, self.versions.values()):
+                kept.append((self.revision, kept[-1][1]))
+            return "changed"
         versions = self.versions[service]
         current = versions[-1][1] if versions else None
         fits = expected in {None, len(versions)} or (expected == 0 and current is None)
@@ -64,7 +56,7 @@ class Model:
         if op != "set" and current is None:
             return "not_found"
         new = {"set": config, "patch": merge_patch(current, config), "delete": None}[op]
-        if new is not None and len(strictjson.dumps(new).encode()) > LIMITS.max_config_bytes:
+        if new is not None and len(strictjson.dumps(new).encode()) > MAX_CONFIG_BYTES:
             return "too_large"
         if new is not None and current is not None and strictjson.canonical(new) == strictjson.canonical(current):
             return "unchanged"
@@ -75,11 +67,14 @@ class Model:
 
 def run(tx: Tx, op: str, service: str, config: dict[str, Any], expected: int | None) -> str:
     """Run the command's handler, check its result, and name its outcome as the model does."""
+    if op == "advance":
+        make_truth(tx, Sighting(), CALL.now)
+        return "changed"
     named = {"set": {"config": config}, "patch": {"patch": config}, "delete": {}}[op]
     command = COMMANDS[op].model_validate({"service": service, "expected_version": expected, **named})
     try:
         with tx.savepoint():
-            result = HANDLERS[op](tx, CALL, command)
+            result = wire(TABLE[op].handler(tx, CALL, command))
     except Rejected as refusal:
         return refusal.code
     COMMANDS[op].result.model_validate(result)
@@ -94,14 +89,14 @@ def keys_of(config: Config) -> dict[str, str]:
 def check(db: Database, model: Model) -> None:
     """Compare everything that can be read with the model."""
     snapshot = Snapshot(db)
-    assert snapshot.claim().revision == model.revision
+    assert snapshot.identity.now().revision == model.revision
     for service, versions in model.versions.items():
         for number, (revision, config) in enumerate(versions, 1):
-            document = snapshot.at_version(service, number)
+            document = snapshot.config.at_version(service, number)
             assert document is not None
             assert (document.revision, strictjson.dumps(document.config)) == (revision, strictjson.dumps(config))
         for revision in range(model.revision + 1):
-            document = snapshot.at_revision(service, revision)
+            document = snapshot.config.at_revision(service, revision)
             upto = [number for number, (made, _) in enumerate(versions, 1) if made <= revision]
             assert (None if document is None else document.version) == (upto[-1] if upto else None)
         replayed: dict[str, str] = {}
@@ -113,8 +108,8 @@ def check(db: Database, model: Model) -> None:
         assert replayed == keys_of(versions[-1][1] if versions else None) == dict(kept)
     newest = {service: versions[-1][1] for service, versions in model.versions.items() if versions}
     living = {service: config for service, config in newest.items() if config is not None}
-    assert {document.service: document.config for document in snapshot.documents()} == living
-    counted = {document.service: keys for document, keys in snapshot.services()}
+    assert {document.service: document.config for document in snapshot.config.all()} == newest
+    counted = {document.service: keys for document, keys in snapshot.config.services()}
     assert counted == {service: len(config) for service, config in living.items()}
 
 
@@ -125,12 +120,14 @@ def test_any_sequence_of_writes_gives_what_the_model_has(
 ) -> None:
     """Outcomes, versions, revisions, history and keys, after whatever was set, patched and deleted."""
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp(AT, "setpointd"), "id")
+        create(Path(directory), Stamp(CALL.at, "setpointd"), "id")
         db = open_writer(Path(directory))
         model = Model()
-        for number, step in enumerate(steps):
+        for number, (op, service, config, expected) in enumerate(steps):
+            # Read as the wire reads it: 1.0 is 1.
+            step = (op, service, strictjson.loads(strictjson.dumps(config).encode()), expected)
             with db.atomic():
-                assert run(Tx(db, Stamp(AT, "alice", f"r-{number}")), *step) == model.run(*step)
+                assert run(Tx(db, Stamp(CALL.at, "alice", f"r-{number}")), *step) == model.run(*step)
         check(db, model)
         events = [json.loads(row["details_json"]) for row in db.conn.execute("SELECT details_json FROM audit_log")]
         assert len(events) == model.revision

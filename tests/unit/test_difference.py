@@ -119,10 +119,17 @@ def test_no_difference_means_the_same_json(old: dict[str, Any], new: dict[str, A
     assert (not differences(old, new)) == (strictjson.canonical(old) == strictjson.canonical(new))
 
 
-@pytest.mark.parametrize(("old", "new"), [(1, True), (1, 1.0), (0, False), (0, None), ("1", 1), ([1], [True])])
+@pytest.mark.parametrize(("old", "new"), [(1, True), (1.0, True), (0, False), (0, None), ("1", 1), ([1], [True])])
 def test_values_that_only_python_takes_for_equal_differ(old: Any, new: Any) -> None:
-    """1, 1.0 and true are three values, inside an array too."""
+    """A boolean is no number, and text is none, inside an array too."""
     assert differences({"a": old}, {"a": new}) == [{"op": "replace", "path": "/a", "old": old, "new": new}]
+
+
+@pytest.mark.parametrize(("old", "new"), [(1, 1.0), (0, -0.0), ([1], [1.0]), ({"n": 1}, {"n": 1.0}), (100, 1e2)])
+def test_numbers_are_compared_by_their_value(old: Any, new: Any) -> None:
+    """1 and 1.0 are one value, inside an array and an object too: no difference, and no key changed."""
+    assert differences({"a": old}, {"a": new}) == []
+    assert key_changes({"a": old}, {"a": new}) == []
 
 
 def test_the_order_of_members_makes_no_difference() -> None:

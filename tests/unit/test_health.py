@@ -34,6 +34,16 @@ DEAD = replace(PASSING, live=False)
 Address = tuple[str, int]
 
 
+async def passing() -> Health:
+    """Say that all is well."""
+    return PASSING
+
+
+async def no_metrics() -> bytes:
+    """Have nothing to tell a scraper."""
+    return b""
+
+
 class Answer(NamedTuple):
     """One HTTP response."""
 
@@ -53,11 +63,18 @@ async def shim(
     logs: Sequence[str] = (),
 ) -> AsyncIterator[Address]:
     """Serve a fixed state; at the end only ``logs`` were logged, and nothing reached asyncio's exception handler."""
+
+    async def health() -> Health:
+        return state
+
+    async def scrape() -> bytes:
+        return metrics()
+
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
     open_shim = partial(serve, deadline_s=deadline_s, max_connections=max_connections)
     with capture_logs() as events:
-        async with open_shim(host, 0, health=lambda: state, metrics=metrics) as address:
+        async with open_shim(host, 0, health=health, metrics=scrape) as address:
             yield address
     assert [event["event"] for event in events] == list(logs)
     assert reported == []
@@ -375,7 +392,7 @@ async def test_leaving_the_context_closes_everything() -> None:
     for _, writer in held:
         writer.transport.abort()
     assert asyncio.all_tasks() == {asyncio.current_task()}
-    async with serve(*address, health=lambda: PASSING, metrics=bytes) as again:
+    async with serve(*address, health=passing, metrics=no_metrics) as again:
         assert again == address
 
 
@@ -392,7 +409,7 @@ async def test_an_address_that_cannot_be_used_is_one_clear_line() -> None:
         with pytest.raises(
             ListenError, match=f"^cannot listen for HTTP on {host} port {port}: Address already in use$"
         ):
-            await serve(host, port, health=lambda: PASSING, metrics=bytes).__aenter__()
+            await serve(host, port, health=passing, metrics=no_metrics).__aenter__()
     for host, port in [("no-such-host.invalid", 0), ("127.0.0.1", 70_000), ("a" * 70, 0), ("192.0.2.1", 0)]:
         with pytest.raises(ListenError, match=f"^cannot listen for HTTP on {host} port {port}: [^\n]+$"):
-            await serve(host, port, health=lambda: PASSING, metrics=bytes).__aenter__()
+            await serve(host, port, health=passing, metrics=no_metrics).__aenter__()

@@ -1,14 +1,18 @@
 """What is counted, as a scraper reads it."""
 
+from dataclasses import replace
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from setpointd.metrics import CONTENT_TYPE, Metrics, Observed
 
+NO_LABELS: frozenset[tuple[str, str]] = frozenset()
 
-def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+
+def samples(metrics: Metrics, now: Observed | None = None) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Read the rendered text back with the parser of a scraper."""
-    families = text_string_to_metric_families(metrics.render().decode())
+    families = text_string_to_metric_families(metrics.render(now).decode())
     return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
@@ -71,22 +75,45 @@ def test_the_connection_is_a_gauge_and_reconnects_are_counted(metrics: Metrics) 
 
 def test_state_is_read_when_the_scrape_comes(metrics: Metrics) -> None:
     """Gauges show the state at the time of the scrape, with one mode at 1 and the others at 0."""
-    now = Observed(mode="active", epoch=3, revision=812, services=12, outbox_pending=4, store_bytes=98304)
-    metrics.observe(lambda: now)
-    assert value(metrics, "setpoint_epoch") == 3
-    assert value(metrics, "setpoint_revision") == 812
-    assert value(metrics, "setpoint_services") == 12
-    assert value(metrics, "setpoint_outbox_pending") == 4
-    assert value(metrics, "setpoint_store_bytes") == 98304
-    assert value(metrics, "setpoint_mode", mode="active") == 1
-    assert value(metrics, "setpoint_mode", mode="standby") == 0
-    now = Observed(mode="read_only", epoch=4, revision=813, services=12, outbox_pending=0, store_bytes=98304)
-    assert value(metrics, "setpoint_revision") == 813
-    assert value(metrics, "setpoint_mode", mode="active") == 0
-    assert value(metrics, "setpoint_mode", mode="read_only") == 1
+    now = Observed(
+        mode="active",
+        epoch=3,
+        revision=812,
+        services=12,
+        outbox_pending=4,
+        oldest_job_s=0.25,
+        oversized_documents=1,
+        store_bytes=98304,
+    )
+    found = samples(metrics, now)
+    assert found["setpoint_epoch", NO_LABELS] == 3
+    assert found["setpoint_revision", NO_LABELS] == 812
+    assert found["setpoint_services", NO_LABELS] == 12
+    assert found["setpoint_outbox_pending", NO_LABELS] == 4
+    assert found["setpoint_oldest_job_seconds", NO_LABELS] == 0.25
+    assert found["setpoint_oversized_documents", NO_LABELS] == 1
+    assert found["setpoint_store_bytes", NO_LABELS] == 98304
+    assert found["setpoint_mode", frozenset({("mode", "active")})] == 1
+    assert found["setpoint_mode", frozenset({("mode", "standby")})] == 0
+    found = samples(metrics, replace(now, mode="read_only", revision=813))
+    assert found["setpoint_revision", NO_LABELS] == 813
+    assert found["setpoint_mode", frozenset({("mode", "active")})] == 0
+    assert found["setpoint_mode", frozenset({("mode", "read_only")})] == 1
 
 
-def test_without_a_source_the_rest_is_still_rendered(metrics: Metrics) -> None:
+def test_a_state_that_cannot_be_told_is_left_out(metrics: Metrics) -> None:
+    """A scrape while the store cannot be read shows no state, not the one of before."""
+    metrics.render(Observed("active", 3, 812, 12, 4, 0.0, 0, 98304))
+    assert "setpoint_revision" not in metrics.render().decode()
+
+
+def test_what_was_not_the_daemons_own_is_counted(metrics: Metrics) -> None:
+    """By the topic's name, of a fixed set."""
+    metrics.disbelieved("epoch")
+    assert value(metrics, "setpoint_disbelieved_total", topic="epoch") == 1
+
+
+def test_without_a_state_the_rest_is_still_rendered(metrics: Metrics) -> None:
     """A scrape before the store is open shows the build and the process, and no made-up state."""
     text = metrics.render().decode()
     assert value(metrics, "setpoint_build_info", version="1.2.3") == 1

@@ -1,0 +1,55 @@
+"""What a handler is called with, without a daemon around it."""
+
+from collections.abc import Callable
+
+from joserfc.jwk import OctKey, OKPKey
+
+from setpoint_contracts import Role, Token
+from setpoint_contracts.signing import VerifyingKey
+from setpoint_contracts.system import Limits, Mode
+from setpoint_contracts.timestamps import rfc3339
+from setpointd.auth import Principal, principal_of
+from setpointd.call import Call, Daemon
+from setpointd.keys import Keys
+from setpointd.records import Sighting
+from setpointd.runtime import Runtime
+from tests.limits import LIMITS
+
+NOW = 1_767_225_600.0
+"""The start of 2026 in POSIX seconds."""
+INSTANCE = "6f7f4a1e-98ff-4a48-9d3f-8f2f5f3c8b11"
+ALICE = principal_of(Token.new("HS256", "tok_a", "alice", Role.ADMIN))
+
+
+def new_keys(kid: str = "own-key") -> Keys:
+    """Make a daemon's keys without their files."""
+    return Keys(OctKey.generate_key(256), VerifyingKey("Ed25519", OKPKey.generate_key("Ed25519")), kid)
+
+
+KEYS = new_keys()
+
+
+def new_runtime(limits: Limits = LIMITS, mode: Mode = "active", max_packet_bytes: int | None = None) -> Runtime:
+    """Make what a running daemon knows of itself."""
+    return Runtime("1.2.3", INSTANCE, limits, uptime=lambda: 1.0, mode=mode, max_packet_bytes=max_packet_bytes)
+
+
+def lend(
+    runtime: Runtime | None = None,
+    *,
+    seen: Sighting | None = None,
+    activate: Callable[[], None] = lambda: None,
+) -> Daemon:
+    """Make what a daemon lends to its handlers; nothing was seen on the broker unless told otherwise."""
+    return Daemon(
+        runtime=runtime or new_runtime(),
+        keys=KEYS,
+        fresh_id=lambda: "0123456789abcdef",
+        sighting=lambda: seen or Sighting(),
+        activate=activate,
+    )
+
+
+def make_call(daemon: Daemon | None = None, who: Principal = ALICE, now: float = NOW) -> Call:
+    """Make one call, by an administrator unless told otherwise."""
+    return Call(who, now, rfc3339(now), daemon or lend())

@@ -1,0 +1,160 @@
+"""What the broker has not confirmed yet: each service or event once, at the same cost however much waits."""
+
+from typing import get_args
+
+import pytest
+from sqlite_utils import Database
+
+from setpointd.records import OutboxKind, OutboxRow
+from tests.store.jobs import job, rows, write
+
+MANY = 100_000
+KINDS: tuple[OutboxKind, ...] = get_args(OutboxKind)
+
+
+def refs(db: Database, kind: OutboxKind, limit: int = 9) -> list[str]:
+    """Read what goes first."""
+    with job(db) as tx:
+        return [row.ref for row in tx.outbox.first(kind, limit)]
+
+
+def take(db: Database, kind: OutboxKind = "updated", limit: int = 9) -> list[OutboxRow]:
+    """Read a portion."""
+    with job(db) as tx:
+        return tx.outbox.first(kind, limit)
+
+
+def test_outbox_rows_leave_one_by_one(db: Database) -> None:
+    """What was confirmed is gone, the rest stays in order."""
+    write(db, "a", {})
+    write(db, "b", {})
+    with job(db) as tx:
+        first, second = tx.outbox.first("updated", 2)
+        assert [first.ref, second.ref] == ["a", "b"]
+        tx.outbox.remove([first])
+        assert tx.outbox.first("updated", 1) == [second]
+        assert tx.outbox.pending() == 3
+    assert refs(db, "audit") == ["1", "2"]
+
+
+def test_an_outbox_id_is_never_used_again(db: Database) -> None:
+    """A confirmation that comes late cannot take out a row that came after."""
+    write(db, "a", {})
+    [old] = take(db)
+    with job(db) as tx:
+        tx.outbox.remove([old])
+    write(db, "a", {"n": 2})
+    [new] = take(db)
+    assert new.id > old.id
+    with job(db) as tx:
+        tx.outbox.remove([old])
+    assert take(db) == [new]
+
+
+def test_what_waits_waits_once(db: Database) -> None:
+    """A service that changes a hundred times before the broker is there is one row, and the newest state counts."""
+    for n in range(100):
+        write(db, "a", {"n": n})
+    assert [(row.ref, row.writes) for row in take(db)] == [("a", 100)]
+    with job(db) as tx:
+        document = tx.config.to_publish("a")
+        assert document is not None
+        assert document.config == {"n": 99}
+        assert tx.outbox.pending() == 101
+
+
+def test_a_service_and_an_event_of_one_name_are_two(db: Database) -> None:
+    """What waits once is a service, or an event: service 1 and event 1 both wait."""
+    write(db, "1", {})
+    assert (refs(db, "updated"), refs(db, "audit")) == (["1"], ["1"])
+
+
+def test_what_changes_all_the_time_keeps_its_place(db: Database) -> None:
+    """Who comes first goes first, however often it and others change meanwhile."""
+    for service in ("busy", "a", "b", "busy", "a", "busy"):
+        write(db, service, {"n": len(refs(db, "audit", 99))})
+    assert refs(db, "updated") == ["busy", "a", "b"]
+
+
+def test_what_is_put_in_again_while_it_is_published_stays(db: Database) -> None:
+    """A confirmation of the state before does not take out the row of the state after."""
+    write(db, "a", {"n": 1})
+    [published] = take(db)
+    write(db, "a", {"n": 2})
+    with job(db) as tx:
+        tx.outbox.remove([published])
+    [row] = take(db)
+    assert (row.ref, row.id, row.writes) == ("a", published.id, 2)
+    with job(db) as tx:
+        tx.outbox.remove([row])
+    assert take(db) == []
+
+
+def test_what_was_refused_holds_up_nothing(db: Database) -> None:
+    """Rows that are left aside cost no place in a portion, also when they are put in again meanwhile."""
+    for service in "abcd":
+        write(db, service, {})
+    refused = {row.id for row in take(db, limit=2)}
+    with job(db) as tx:
+        assert [row.ref for row in tx.outbox.first("updated", 2, refused)] == ["c", "d"]
+    write(db, "b", {"n": 2})
+    with job(db) as tx:
+        assert [row.ref for row in tx.outbox.first("updated", 2, refused)] == ["c", "d"]
+
+
+def test_neither_kind_starves_the_other(db: Database) -> None:
+    """Behind any number of rows of one kind, the first of the other is in its next portion."""
+    fill(db, "updated", 5000)
+    fill(db, "audit", 3)
+    fill(db, "updated", 5000, start=5000)
+    assert refs(db, "audit", 2) == ["ref-00000", "ref-00001"]
+    fill(db, "audit", 5000, start=3)
+    assert refs(db, "updated", 2) == ["ref-00000", "ref-00001"]
+
+
+def fill(db: Database, kind: OutboxKind, count: int, start: int = 0) -> None:
+    """Let rows wait."""
+    with job(db):
+        db.conn.executemany(
+            "INSERT INTO outbox (kind, ref) VALUES (?, ?)",
+            ((kind, f"ref-{n:05}") for n in range(start, start + count)),
+        )
+
+
+def steps(db: Database, kind: OutboxKind) -> int:
+    """Count what SQLite's machine does to read a portion, add a row and take one out."""
+    counted = 0
+
+    def count() -> None:
+        nonlocal counted
+        counted += 1
+
+    db.conn.set_progress_handler(count, 1)
+    try:
+        with job(db) as tx:
+            portion = tx.outbox.first(kind, 32)
+            tx.outbox.add(kind, portion[0].ref)
+            tx.outbox.remove(portion[1:2])
+    finally:
+        db.conn.set_progress_handler(None, 0)
+    return counted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_portion_costs_the_same_however_much_waits(db: Database, kind: OutboxKind) -> None:
+    """Of 100,000 rows a portion takes SQLite as many steps as of 100."""
+    for each in KINDS:
+        fill(db, each, 100)
+    few = steps(db, kind)
+    for each in KINDS:
+        fill(db, each, MANY // 2, start=100)
+    assert few > 32
+    assert steps(db, kind) == few
+
+
+def test_a_portion_is_read_through_an_index(db: Database) -> None:
+    """SQLite searches by kind in the order of the ids: it neither scans the outbox nor sorts it."""
+    plan = rows(
+        db, "EXPLAIN QUERY PLAN SELECT id, kind, ref, writes FROM outbox WHERE kind = 'audit' ORDER BY id LIMIT 32"
+    )
+    assert [row["detail"] for row in plan] == ["SEARCH outbox USING INDEX outbox_first (kind=?)"]

@@ -1,0 +1,200 @@
+"""The rows of wire section 3 in their order, on a real store, without a broker."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from setpoint_contracts import COMMANDS, Role, Token, sign_command
+from setpointd.auth import Keyring
+from setpointd.messages import Inbound
+from setpointd.metrics import Metrics
+from setpointd.pipeline import Pipeline
+from setpointd.records import Stamp
+from setpointd.render import Renderer
+from setpointd.store import Store
+from setpointd.store.files import create
+from tests.calls import KEYS, NOW, lend, new_runtime
+from tests.unit.claims import TOPICS
+
+ALICE = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
+VIEWER = Token.new("HS256", "tok_v", "victor", Role.VIEWER)
+SET = {"service": "stt", "config": {"a": 1}}
+
+
+class Desk:
+    """A pipeline, its store and its clock."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.now = NOW
+        self.runtime = new_runtime()
+        self.pipeline = Pipeline(
+            store=store,
+            keyring=Keyring([ALICE, VIEWER]),
+            topics=TOPICS,
+            renderer=Renderer(KEYS, TOPICS, self.runtime),
+            daemon=lend(self.runtime),
+            metrics=Metrics("1"),
+            clock=lambda: self.now,
+        )
+
+    async def send(self, payload: bytes, command: str = "set", *, retain: bool = False, **more: Any) -> bytes | None:
+        """Hand a message in, and give what is replied; None: nothing."""
+        received = more.pop("received_at", self.now)
+        message = await self.pipeline.process(Inbound(TOPICS.command(command), payload, retain, received, **more))
+        return None if message is None else message.payload
+
+    async def ask(self, payload: bytes, command: str = "set", **more: Any) -> dict[str, Any]:
+        """Hand a message in, and read what is replied."""
+        payload = await self.send(payload, command, **more) or b"null"
+        reply: dict[str, Any] = json.loads(payload)
+        return reply
+
+    async def revision(self) -> int:
+        """Read how far the store is."""
+        return await self.store.read(lambda snapshot: snapshot.identity.now().revision)
+
+
+def signed(command: str = "set", params: dict[str, Any] | None = None, token: Token = ALICE, **more: Any) -> bytes:
+    """Sign a command, at the moment where the clock stands at first."""
+    values = {"issued_at": NOW, "topics": TOPICS, "jti": "j-1", **more}
+    return sign_command(token, command, SET if params is None else params, **values).encode()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """Open a pipeline on an empty store."""
+    create(tmp_path, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "id")
+    store = Store(tmp_path)
+    yield Desk(store)
+    await store.close()
+
+
+def code_of(reply: dict[str, Any]) -> str:
+    """Name the outcome of a command."""
+    return "ok" if reply["ok"] else str(reply["error"]["code"])
+
+
+@pytest.mark.parametrize("command", ["explode", "", "get/", "get/x/y/z", "Get", "token", "GET "])
+async def test_an_unknown_command_is_told_the_known_ones(desk: Desk, command: str) -> None:
+    """Row 10: the refusal lists what there is."""
+    reply = await desk.ask(signed(command), command)
+    assert code_of(reply) == "unknown_command"
+    assert reply["error"]["details"] == {"known": sorted(COMMANDS)}
+
+
+async def test_what_is_retained_or_not_signed_is_never_answered(desk: Desk) -> None:
+    """Rows 1 and 2: nobody unknown makes the daemon publish; an event tells of what was not signed."""
+    assert await desk.send(signed(), retain=True) is None
+    assert await desk.send(b"garbage") is None
+    assert await desk.send(signed(token=Token.new("HS256", "tok_x", "x", Role.ADMIN))) is None
+    events = await desk.store.read(lambda snapshot: [snapshot.audit.event(n) for n in "123"])
+    assert [event and (event["action"], event["details"]["reason"]) for event in events] == [
+        ("auth_failure", "not_jws"),
+        ("auth_failure", "unknown_kid"),
+        None,
+    ]
+    assert await desk.revision() == 0
+
+
+async def test_the_same_command_again_is_answered_as_before(desk: Desk) -> None:
+    """Row 6: byte for byte, with no second effect, even when it has expired or the daemon only reads by then."""
+    command = signed()
+    first = await desk.send(command)
+    desk.now += 9000
+    desk.runtime.mode = "read_only"
+    assert await desk.send(command) == first
+    assert await desk.revision() == 1
+
+
+@pytest.mark.parametrize("around", [b" %b\n", b"\r\n\t%b", b"%b  "])
+async def test_white_space_around_does_not_make_another_command(desk: Desk, around: bytes) -> None:
+    """What tells a repetition from a conflict is the JWS alone."""
+    first = await desk.send(signed())
+    assert await desk.send(around % signed()) == first
+
+
+async def test_other_bytes_under_the_same_jti_are_a_conflict(desk: Desk) -> None:
+    """Row 7: a stored reply is for the command that ran, not for another one with its jti, fine or not."""
+    await desk.send(signed())
+    for other in (signed(params={**SET, "reason": "why"}), signed(params={"service": "A"}), signed(lifetime_s=1)):
+        assert code_of(await desk.ask(other)) == "idempotency_conflict"
+        desk.now += 2
+    assert await desk.revision() == 1
+
+
+async def test_a_jti_counts_per_token(desk: Desk) -> None:
+    """Another token's command of the same jti is another command."""
+    await desk.send(signed())
+    assert code_of(await desk.ask(signed(token=VIEWER))) == "forbidden"
+
+
+async def test_a_read_looks_nothing_up(desk: Desk) -> None:
+    """Rows 6 and 7 concern mutations: a read under a jti that was used is a read."""
+    await desk.send(signed())
+    reply = await desk.ask(signed("get", {"service": "stt"}), "get")
+    assert (code_of(reply), reply["result"]["config"]) == ("ok", {"a": 1})
+
+
+async def test_a_refused_write_is_final_and_leaves_nothing(desk: Desk) -> None:
+    """Row 15: what the command itself refused is stored; what was refused before it, or can be tried again, is not."""
+    refused = signed(params={**SET, "expected_version": 7})
+    first = await desk.send(refused)
+    assert await desk.send(refused) == first
+    malformed = signed(params={"service": "A"}, jti="j-2")
+    assert code_of(await desk.ask(malformed)) == "bad_request"
+    assert code_of(await desk.ask(signed(jti="j-2"))) == "ok"
+    desk.runtime.mode = "read_only"
+    waiting = signed(params={"service": "tts", "config": {}}, jti="j-3")
+    assert code_of(await desk.ask(waiting)) == "read_only"
+    desk.runtime.mode = "active"
+    assert code_of(await desk.ask(waiting)) == "ok"
+    assert await desk.revision() == 2
+
+
+async def test_a_dry_run_leaves_nothing_and_the_next_write_no_gap(desk: Desk) -> None:
+    """It tells what would be, stores neither effect nor reply, and the revision that it took is taken again."""
+    trial = signed(params={**SET, "dry_run": True})
+    told = await desk.ask(trial)
+    assert (told["result"]["dry_run"], told["result"]["version"], told["revision"]) == (True, 1, 0)
+    done = await desk.ask(signed())
+    assert (code_of(done), done["result"]["version"], done["revision"]) == ("ok", 1, 1)
+
+
+async def test_waiting_in_the_inbox_uses_up_the_message_expiry(desk: Desk) -> None:
+    """Row 8: counted from the arrival, not from when its turn came."""
+    late = await desk.ask(signed(), received_at=desk.now - 5.5, expiry_s=5)
+    assert (code_of(late), late["error"]["details"]) == ("expired", {"server_time": "2026-01-01T00:00:00.000Z"})
+    assert code_of(await desk.ask(signed(), received_at=desk.now - 4.5, expiry_s=5)) == "ok"
+
+
+async def test_a_store_that_cannot_be_written_is_unavailable(desk: Desk) -> None:
+    """Nothing has happened, and the caller may send it again."""
+    await desk.store.close()
+    reply = await desk.ask(signed())
+    assert (code_of(reply), reply["error"]["retryable"]) == ("unavailable", True)
+
+
+async def test_a_broken_handler_is_internal_and_tells_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its message may quote values: it stays inside. What it wrote is undone, and the next command is served."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr("setpointd.store.config.ConfigWrites.announce", broken)
+    payload = await desk.send(signed())
+    assert payload is not None
+    assert code_of(json.loads(payload)) == "internal"
+    assert b"hunter2" not in payload
+    monkeypatch.undo()
+    assert (await desk.ask(signed()))["revision"] == 1
+
+
+async def test_who_wants_no_reply_gets_none(desk: Desk) -> None:
+    """The command runs all the same, and is not run again."""
+    for _ in range(2):
+        assert await desk.send(signed(reply_to=None)) is None
+    assert await desk.revision() == 1
