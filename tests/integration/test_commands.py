@@ -84,14 +84,17 @@ async def test_a_set_that_changes_nothing_makes_no_version(admin: Caller, servic
     assert again.revision == first.revision
 
 
-async def test_values_that_only_python_takes_for_equal_are_changes(admin: Caller, service: str) -> None:
-    """1, true and 1.0 are three values: each one is a new version, and comes back as it was sent."""
-    for version, value in enumerate(("1", "true", "1.0", "[1]", "[true]"), 1):
-        config = {"a": json.loads(value)}
-        result = await admin.ok("set", {"service": service, "config": config})
-        assert (result["version"], result["changed"]) == (version, True)
-        read = await admin.ok("get", {"service": service, "key": "a"})
-        assert strictjson.dumps(read["value"]) == value
+async def test_numbers_are_compared_by_value(admin: Caller, service: str) -> None:
+    """1 and 1.0 are one value, whose writing anew changes nothing; true is another."""
+    for version, changed, value in ((1, True, "1"), (1, False, "1.0"), (2, True, "true"), (3, True, "[1]")):
+        result = await admin.ok("set", {"service": service, "config": {"a": json.loads(value)}})
+        assert (result["version"], result["changed"]) == (version, changed)
+    assert (await admin.ok("set", {"service": service, "config": {"a": [1.0]}, "expected_version": 3.0}))[
+        "version"
+    ] == 3
+    assert (await admin.error("set", {"service": service, "config": {}, "expected_version": True}))[
+        "code"
+    ] == "bad_request"
 
 
 async def test_any_json_comes_back_as_it_was_sent(admin: Caller, service: str) -> None:
@@ -99,10 +102,13 @@ async def test_any_json_comes_back_as_it_was_sent(admin: Caller, service: str) -
     deep: Any = "bottom"
     for _ in range(27):  # claims, params and config are levels too
         deep = [deep]
-    config = {"z": 'é\u2028\U0001f600\\"\n', "a": [2**63, -0.0, 1e-300, 1e300, None], "deep": deep, "empty": {"": {}}}
+    numbers = [2**63 - 1, -(2**63), 0, 1e-300, 1e300, None]
+    config = {"z": 'é\u2028\U0001f600\\"\n', "a": numbers, "deep": deep, "empty": {"": {}}}
     await admin.ok("set", {"service": service, "config": config})
     result = await admin.ok("get", {"service": service})
     assert strictjson.dumps(result["config"]) == strictjson.dumps(config)
+    beyond = await admin.error("set", {"service": service, "config": {"a": 2**63}})
+    assert (beyond["code"], beyond["details"]["errors"][0]["type"]) == ("bad_request", "json_invalid")
 
 
 # patch

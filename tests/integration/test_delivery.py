@@ -1,16 +1,24 @@
 """Commands in, replies and updates out: what arrives, how often, in which order, and how it is signed."""
 
+import asyncio
+import contextlib
 import json
+import sqlite3
+import time
 from collections.abc import Callable
+from typing import Any
 
 import aiomqtt
 import pytest
 
 from setpoint_contracts import Token, verify_detached
 from setpoint_contracts.system import EpochClaim, Health
+from setpoint_contracts.timestamps import rfc3339
+from setpointd.store.files import DATABASE
 from tests.brokers import Broker
 from tests.caller import Caller, calling, connecting, publish_properties, retained
 from tests.daemon import Daemon, NewDaemon
+from tests.impostor import key_of, say
 from tests.waiting import eventually
 
 
@@ -154,20 +162,43 @@ async def test_an_update_is_the_retained_config_document(shared_daemon: Daemon, 
         assert signed_by_daemon(late, live)
 
 
-async def test_deleting_says_so_and_clears_the_topic(shared_daemon: Daemon, service: str) -> None:
-    """The tombstone comes unretained, then the empty message that clears; what is set again is retained again."""
+async def test_deleting_says_so_and_keeps_saying_so(shared_daemon: Daemon, service: str) -> None:
+    """The tombstone is retained and signed, nothing clears it; what is set again stands in its place."""
     topic = shared_daemon.topics.updated(service)
     async with calling(shared_daemon, None, topic) as admin:
         await admin.ok("set", {"service": service, "config": {}})
         await admin.message(topic)
         tombstone = await admin.ok("delete", {"service": service})
-        said, cleared = await messages(admin, topic, 2)
-        assert json.loads(bytes(said.payload)) == tombstone
-        assert cleared.payload == b""
-        assert await retained(shared_daemon, topic) == {}
+        assert json.loads(bytes((await admin.message(topic)).payload)) == tombstone
+        assert json.loads((await retained(shared_daemon, topic))[topic]) == tombstone
         again = await admin.ok("set", {"service": service, "config": {}})
         assert json.loads(bytes((await admin.message(topic)).payload))["version"] == again["version"] == 3
-    assert list(await retained(shared_daemon, topic)) == [topic]
+    assert json.loads((await retained(shared_daemon, topic))[topic])["version"] == 3
+
+
+async def test_a_tombstone_is_cleared_in_the_end(new_daemon: NewDaemon) -> None:
+    """After the days that it is kept for, its topic is cleared; a younger one stays, and so does the version."""
+    daemon = new_daemon(tombstone_keep_days=2)
+    old, young = (daemon.topics.updated(service) for service in ("old", "young"))
+    async with calling(daemon) as admin:
+        for service in ("old", "young"):
+            await admin.ok("set", {"service": service, "config": {}})
+            await admin.ok("delete", {"service": service})
+        daemon.stop()
+        with contextlib.closing(sqlite3.connect(daemon.data_dir / DATABASE)) as db, db:
+            for service, days in (("old", 3), ("young", 1)):
+                at = rfc3339(time.time() - days * 86_400)
+                db.execute("UPDATE config_state SET updated_at = ? WHERE service = ?", (at, service))
+        for _ in range(2):  # what has run out is found at the latest when a daemon stops
+            daemon.start()
+            daemon.wait_ready()
+            assert daemon.stop() == 0
+        assert set(await retained(daemon, daemon.topics.all_updated)) == {young}
+        daemon.start()
+        daemon.wait_ready()
+        assert (await admin.ok("set", {"service": "old", "config": {}}))["version"] == 3
+        await eventually(lambda: daemon.metric("setpoint_outbox_pending") == 0, "the outbox is empty")
+        assert set(await retained(daemon, daemon.topics.all_updated)) == {old, young}
 
 
 async def test_updates_may_be_skipped_and_are_never_reordered(shared_daemon: Daemon, service: str) -> None:
@@ -223,10 +254,10 @@ async def test_health_claim_and_keys_are_retained(new_daemon: NewDaemon) -> None
             claims.append(EpochClaim.model_validate_json(bytes(message.payload)))
         assert signed_by_daemon(admin, message)
     assert {str(claim.store_id) for claim in claims} == {status["store_id"]}
-    assert {(claim.epoch, str(claim.instance)) for claim in claims} == {(1, status["instance"])}
+    assert {(claim.epoch, str(claim.instance)) for claim in claims} == {(status["epoch"], status["instance"])}
     kept = await retained(daemon, topics.health, topics.keys)
     health = Health.model_validate_json(kept[topics.health])
-    assert (health.ok, health.event, health.mode, health.epoch) == (True, "online", "active", 1)
+    assert (health.ok, health.event, health.mode, health.epoch) == (True, "online", "active", status["epoch"])
     (key,) = json.loads(kept[topics.keys])["keys"]
     assert key.keys() == {"kty", "crv", "x", "kid", "alg", "use"}  # and no private half
 
@@ -306,17 +337,32 @@ async def test_tokens_from_outside_are_noticed(new_daemon: NewDaemon) -> None:
 
 
 async def test_a_session_that_is_taken_over_ends_the_daemon(new_daemon: NewDaemon) -> None:
-    """Another living daemon under its client id: it ends with its own exit code and one line, and stays away."""
+    """Another living daemon of its store under its client id: it ends with its own exit code and one line, for good."""
     daemon = new_daemon()
-    other = {"ok": True, "event": "online", "instance": "another one", "epoch": 2, "mode": "active"}
+    health, key = daemon.topics.health, key_of(daemon.data_dir)
+    own = json.loads((await retained(daemon, health))[health])
+    other = {**own, "instance": "another one", "epoch": own["epoch"] + 1, "timestamp": "one"}
     async with connecting(daemon, daemon.client_id) as taker:
-        # Mosquitto before 2.0.15 does not tell a client that its session was taken; then the health topic does.
-        await taker.publish(daemon.topics.health, json.dumps(other), qos=1, retain=True)
-        assert daemon.wait() == 78
-        await taker.publish(daemon.topics.health, b"", qos=1, retain=True)  # the connection is still the taker's
+        # Mosquitto before 2.0.15 does not tell a client that its session was taken; then the health topic does, and the
+        # one that it names answers when it is asked whether it lives.
+        await taker.subscribe(daemon.topics.look_ask, qos=1)
+        await say(taker, health, other, key)
+        async with asyncio.TaskGroup() as tasks:
+            ended = tasks.create_task(asyncio.to_thread(daemon.wait))
+            answering = tasks.create_task(answer(taker, daemon, {**other, "timestamp": "two"}))
+            assert await ended == 78
+            answering.cancel()
+        await say(taker, health, b"")  # the connection is still the taker's
     assert "setpointd: " in daemon.log[-1]
     assert "session" in daemon.log[-1]
     assert len([line for line in daemon.log if line.startswith("setpointd: ")]) == 1
+
+
+async def answer(taker: aiomqtt.Client, daemon: Daemon, document: dict[str, Any]) -> None:
+    """Prove to live whenever somebody asks."""
+    async for message in taker.messages:
+        if str(message.topic) == daemon.topics.look_ask:
+            await say(taker, daemon.topics.health, document, key_of(daemon.data_dir))
 
 
 async def test_it_starts_before_its_broker(new_broker: Callable[[], Broker], new_daemon: NewDaemon) -> None:

@@ -132,6 +132,8 @@ SIGNED = {
     "a service with a wildcard": b'{"service":"+","config":{}}',
     "a key with a zero": rb'{"service":"stt","config":{"a\u0000":1}}',
 }
+# No JSON at all, so that nobody can tell which request it was.
+UNREADABLE = (SIGNED["no UTF-8"], SIGNED["no end"])
 
 
 @pytest.mark.parametrize("params", SIGNED.values(), ids=SIGNED.keys())
@@ -140,9 +142,10 @@ async def test_signed_nonsense_is_a_bad_request(params: bytes, admin: Caller) ->
     topic = admin.topics.command("set")
     before = (await admin.ok("status"))["revision"]
     await admin.mqtt.publish(topic, sign_bytes(admin.token, claims(topic, "nonsense", params)), qos=1)
-    reply = await admin.reply(admin.topics.reply("admin", "nonsense"))
+    reply = await admin.reply(admin.topics.reply("admin", "invalid" if params in UNREADABLE else "nonsense"))
     assert reply.error is not None
     assert reply.error.code == "bad_request"
+    assert reply.error.details["errors"]
     assert reply.revision == before
 
 

@@ -193,8 +193,9 @@ async def test_row_7_a_jti_stands_for_one_command(admin: Caller, service: str) -
     await admin.ok("set", params, jti=service)
     for signing in ({}, late(), {"reply_to": admin.topics.reply("admin", "x")}):
         assert (await admin.error("set", params, jti=service, **signing))["code"] == "idempotency_conflict"
-    assert (await admin.error("get", {"service": service}, jti=service))["code"] == "idempotency_conflict"
-    assert (await admin.ok("get", {"service": service}))["version"] == 1
+    other = {"service": service, "patch": {"a": 2}}
+    assert (await admin.error("patch", other, jti=service))["code"] == "idempotency_conflict"
+    assert (await admin.ok("get", {"service": service}, jti=service))["version"] == 1  # a read looks no jti up
 
 
 async def test_row_7_of_many_commands_with_one_jti_one_runs(admin: Caller, service: str) -> None:

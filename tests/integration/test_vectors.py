@@ -10,18 +10,22 @@ from typing import Any
 import pytest
 
 from setpoint_contracts import Token, Topics
-from setpointd import mqtt
 from setpointd.auth import Keyring
+from setpointd.broker.session import connect
+from setpointd.call import Daemon
 from setpointd.keys import Keys
 from setpointd.messages import Outbound
 from setpointd.metrics import Metrics
-from setpointd.records import Stamp
+from setpointd.pipeline import Pipeline
+from setpointd.records import Sighting, Stamp
+from setpointd.render import Renderer
 from setpointd.runtime import Runtime
-from setpointd.service import Service
 from setpointd.settings import Settings
-from setpointd.store import Store, create
+from setpointd.store import Store
+from setpointd.store.files import create
 from tests.brokers import Broker
 from tests.caller import calling, connecting, publish_properties
+from tests.daemon import broker_settings
 
 VECTORS = Path(__file__).parents[2] / "contracts" / "vectors"
 FILES = [json.loads((VECTORS / name / "signed-commands.json").read_text("utf-8")) for name in (".", "must_fail")]
@@ -32,7 +36,7 @@ TOPICS = Topics()
 
 
 @dataclass(frozen=True)
-class Pipeline:
+class Served:
     """A served broker session: where to call it, and what it counts."""
 
     host: str
@@ -54,34 +58,36 @@ def plain_broker(new_broker: Callable[[], Broker]) -> Broker:
 
 
 @pytest.fixture
-async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Pipeline]:
+async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served]:
     """Serve with an empty store, the vectors' tokens, every limit at its default, and a clock that stands still."""
     create(tmp_path, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "725f141d-042e-4f72-828e-5d90ca2db912")
-    settings = Settings(data_dir=tmp_path, broker=f"mqtt://{plain_broker.host}:{plain_broker.port}")
+    settings = Settings(data_dir=tmp_path, **broker_settings(plain_broker))
     store = Store(tmp_path)
     keys = Keys.create(tmp_path)
     metrics = Metrics("1.2.3")
-    service = Service(
+    runtime = Runtime("1.2.3", "i-1", settings.limits, uptime=lambda: 0.0, mode="active")
+    renderer = Renderer(keys, TOPICS, runtime)
+    pipeline = Pipeline(
         store=store,
         keyring=Keyring([token.public() for token in TOKENS.values()]),
-        keys=keys,
         topics=TOPICS,
-        runtime=Runtime("1.2.3", "i-1", settings.limits, uptime=lambda: 0.0, mode="active"),
+        renderer=renderer,
+        daemon=Daemon(runtime, keys, lambda: "id", Sighting, lambda: None),
         metrics=metrics,
         clock=lambda: NOW,
     )
-    async with mqtt.connect(settings, Outbound(TOPICS.health, b"{}"), lambda: NOW) as session:
+    async with connect(settings, Outbound(TOPICS.health, b"{}"), lambda: NOW) as session:
         await session.subscribe([TOPICS.commands])
         await session.publish(keys.signed(TOPICS.keys, keys.public_jwks(), retain=True))
-        serving = asyncio.create_task(session.serve(service.answer), name="serving")
-        yield Pipeline(plain_broker.host, plain_broker.port, metrics)
+        serving = asyncio.create_task(session.serve(pipeline.process), name="serving")
+        yield Served(plain_broker.host, plain_broker.port, metrics)
         session.stop()
         await serving
     await store.close()
 
 
 @pytest.mark.parametrize("vector", ALL, ids=[vector["name"] for vector in ALL])
-async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Pipeline) -> None:
+async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Served) -> None:
     """Reply, code, reply topic and silence are those that stand in the vector, and nothing else is published."""
     expected = vector["expect"]
     reply_topic = expected.get("reply_topic")
