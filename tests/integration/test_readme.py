@@ -20,9 +20,7 @@ def clone(daemon: Daemon, tmp_path: Path) -> Path:
     """Make a directory that looks like a clone in which `./dev up` runs: the documents, and `.setpoint`."""
     (tmp_path / "contracts").symlink_to(REPOSITORY / "contracts")
     (tmp_path / ".setpoint").symlink_to(daemon.data_dir)
-    # The clients read their addresses from here, so the lines run unchanged on any port.
-    for client in ("mosquitto_sub", "mosquitto_rr"):
-        (tmp_path / client).write_text(f"-h {daemon.host}\n-p {daemon.port}\n")
+    # The probes name the usual address; this leads curl to the daemon's.
     (tmp_path / ".curlrc").write_text(f'connect-to = "127.0.0.1:8765:{daemon.http}"\n')
     return tmp_path
 
@@ -33,9 +31,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def run(script: str, clone: Path) -> str:
+def run(script: str, clone: Path, daemon: Daemon) -> str:
     """Run a block as it stands and return what it prints; it must not complain."""
-    env = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(clone), "HOME": str(clone)}
+    where = {"MQTT_HOST": daemon.host, "MQTT_PORT": str(daemon.port)}
+    env = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(clone), "HOME": str(clone), **where}
     done = subprocess.run(
         ["sh", "-ec", script], cwd=clone, env=env, capture_output=True, text=True, timeout=50, check=False
     )
@@ -43,10 +42,10 @@ def run(script: str, clone: Path) -> str:
     return done.stdout
 
 
-def test_shell_session(clone: Path) -> None:
+def test_shell_session(clone: Path, daemon: Daemon) -> None:
     """The session writes, patches, is refused a stale write, reads an old version, and reads what is retained."""
     session, _ = blocks("sh")
-    made, patched, refused, old, retained = map(json.loads, run(session, clone).splitlines())
+    made, patched, refused, old, retained = map(json.loads, run(session, clone, daemon).splitlines())
     assert (made["result"]["version"], patched["result"]["version"]) == (1, 2)
     assert refused["error"]["code"] == "version_conflict"
     assert refused["error"]["details"]["current"] == retained
@@ -54,11 +53,11 @@ def test_shell_session(clone: Path) -> None:
     assert retained["config"] == {"model": "small", "threads": 4}
 
 
-def test_probes(clone: Path) -> None:
+def test_probes(clone: Path, daemon: Daemon) -> None:
     """The four probes answer as the page says."""
     session, probes = blocks("sh")
-    run(session, clone)
-    printed = run(probes, clone)
+    run(session, clone, daemon)
+    printed = run(probes, clone, daemon)
     assert '"status":"pass"' in printed.replace(" ", "")
     assert "[+]broker ok" in printed
     assert 'setpoint_commands_total{code="ok",command="set"}' in printed
