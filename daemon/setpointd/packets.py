@@ -1,4 +1,6 @@
-"""How long packets are, without reading or making one (MQTT 5, sections 1.5, 2.1 and 3.3)."""
+"""How long packets are, and how a large one begins, without making one (MQTT 5, sections 1.5, 2.1 and 3.3)."""
+
+from dataclasses import dataclass
 
 from setpointd.messages import Outbound
 
@@ -9,6 +11,7 @@ JWS = "jws"
 ENVELOPE_BYTES = 2048
 """More than all that the packet of a retained document holds beside the config: the rest of it, and the signature."""
 
+_PUBLISH = 3  # the type of the packet, in the upper half of its first byte
 _LENGTH = 2  # before every string and every binary value
 _PACKET_ID = 2
 _IDENTIFIER = 1  # of a property
@@ -34,6 +37,32 @@ def packet_bytes(data: bytes, at: int = 0) -> int:
         if not byte & 0x80:
             return 2 + place + length
     return len(data) - at + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PublishStart:
+    """The start of a PUBLISH; ``payload`` is what stands behind topic and packet id, properties included."""
+
+    topic: str
+    payload: bytes
+    qos: int
+    retain: bool
+    packet_id: int | None
+
+
+def start_of_publish(data: bytes) -> PublishStart:
+    """Read topic and packet id of a PUBLISH (MQTT 5, section 3.3) of which not all is there.
+
+    Raises ``ValueError`` when it is another packet, or is malformed.
+    """
+    at = next(place for place in range(1, 5) if not data[place] & 0x80) + 1
+    topic_end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH])
+    qos = data[0] >> 1 & 3
+    if data[0] >> 4 != _PUBLISH or qos > 1 or topic_end + _PACKET_ID > len(data):
+        raise ValueError
+    packet_id = int.from_bytes(data[topic_end : topic_end + _PACKET_ID]) if qos else None
+    payload = data[topic_end + (_PACKET_ID if qos else 0) :]
+    return PublishStart(data[at + _LENGTH : topic_end].decode(), payload, qos, bool(data[0] & 1), packet_id)
 
 
 def _properties_bytes(message: Outbound) -> int:

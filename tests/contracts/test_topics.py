@@ -48,7 +48,7 @@ def test_names_are_read_back_from_topics(prefix: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "site1/"])
 def test_own_topics_are_told_apart(prefix: str) -> None:
-    """Health, epoch, keys, updates and the question who is there are known; others, and those of another prefix, are not."""
+    """Health, epoch, keys, updates and the question who is there are known; others are not, nor another prefix."""
     topics = Topics(prefix)
     assert topics.own(topics.health) == "health"
     assert topics.own(topics.epoch) == "epoch"

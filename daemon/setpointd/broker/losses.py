@@ -45,3 +45,8 @@ def refused_subscriptions(reason: str) -> BrokerLostError:
 def words(name: str) -> str:
     """Put the name of a reason code into words."""
     return name.replace("_", " ").lower()
+
+
+def huge(size: int) -> BrokerLostError:
+    """Return the end for a packet of the broker's own that is larger than any should be."""
+    return BrokerLostError(f"the broker sent a packet of {size} bytes")

@@ -43,7 +43,7 @@ from setpointd.broker.keepalive import KeepAlive
 from setpointd.broker.link import Link
 from setpointd.errors import BrokerLostError, PacketTooLargeError, PublishRefusedError, SetpointdError
 from setpointd.log import logger
-from setpointd.packets import packet_bytes
+from setpointd.packets import packet_bytes, start_of_publish
 
 __all__ = ["Client", "PublishPacket", "QoS", "RetainHandling", "TopicFilter", "Will"]
 
@@ -54,7 +54,6 @@ MAX_BUFFER_BYTES = 17_825_792
 """So much of a packet is kept: more than the largest command. What a larger one holds behind it is passed over."""
 
 _FAILURE = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4); only their values have an order
-_PUBLISH = 3
 _MQTT_3_CONNACK = b"\x20\x02"  # MQTT 5 has a third byte behind these: the length of the properties
 _PINGREQ = PingReqPacket().write()
 
@@ -307,12 +306,13 @@ class Client(Link):
         size = packet_bytes(bytes(view[:5]))
         taken = min(size, len(view))
         try:
-            packet = _start_of_publish(bytes(view[: self._max_buffer]))
+            start = start_of_publish(bytes(view[: self._max_buffer]))
         except ValueError:
-            self._lose(_huge(size), DisconnectReasonCode.PACKET_TOO_LARGE)
+            self._lose(losses.huge(size), DisconnectReasonCode.PACKET_TOO_LARGE)
             return taken
         self._skip, self._needed = size - taken, 0
-        self._take(packet)
+        qos, retain, packet_id = QoS(start.qos), start.retain, start.packet_id
+        self._take(PublishPacket(start.topic, start.payload, qos=qos, retain=retain, packet_id=packet_id))
         return taken
 
     def _malformed(self, data: bytes) -> BrokerLostError:
@@ -417,23 +417,3 @@ class Client(Link):
         for answered in self._subscriptions.values():
             confirmation.fail(answered, loss or BrokerLostError(losses.LOST))
         self._rest.clear()
-
-
-def _start_of_publish(data: bytes) -> PublishPacket:
-    """Read topic and packet id of a PUBLISH (MQTT 5, section 3.3); what stands behind them is taken for its payload.
-
-    Raises ``ValueError`` when it is something else.
-    """
-    at = next(place for place in range(1, 5) if not data[place] & 0x80) + 1
-    topic_end = at + 2 + int.from_bytes(data[at : at + 2])
-    qos = QoS(data[0] >> 1 & 3)
-    if data[0] >> 4 != _PUBLISH or topic_end + 2 > len(data):
-        raise ValueError
-    packet_id = int.from_bytes(data[topic_end : topic_end + 2]) if qos != QoS.AT_MOST_ONCE else None
-    body = data[topic_end + (0 if packet_id is None else 2) :]
-    topic = data[at + 2 : topic_end].decode()
-    return PublishPacket(topic, body, qos=qos, retain=bool(data[0] & 1), packet_id=packet_id)
-
-
-def _huge(size: int) -> BrokerLostError:
-    return BrokerLostError(f"the broker sent a packet of {size} bytes")
