@@ -52,4 +52,4 @@ def lend(
 
 def make_call(daemon: Daemon | None = None, who: Principal = ALICE, now: float = NOW) -> Call:
     """Make one call, by an administrator unless told otherwise."""
-    return Call(who, now, rfc3339(now), daemon or lend())
+    return Call("", who, now, rfc3339(now), daemon or lend())

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from setpoint_contracts.audit import Action
+from setpoint_contracts.errors import Code
 from setpoint_contracts.names import Reason
 from setpoint_contracts.tokens import Permission
 
@@ -24,7 +26,8 @@ class Result(BaseModel):
 class Command(BaseModel):
     """The parameters of one command; an unknown parameter is refused.
 
-    A concrete command says its ``name``, what it ``needs``, and its ``result``.
+    A concrete command says its ``name``, what it ``needs``, and its ``result``; further which ``errors`` it can give
+    beside those that any command can, which audit ``actions`` it leaves, and on which topics it ``publishes``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -32,6 +35,9 @@ class Command(BaseModel):
     name: ClassVar[str]
     needs: ClassVar[Permission]
     result: ClassVar[type[Result]]
+    errors: ClassVar[tuple[Code, ...]] = ()
+    actions: ClassVar[tuple[Action, ...]] = ()
+    publishes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -39,13 +45,13 @@ class Command(BaseModel):
         if "name" in cls.__dict__:
             COMMANDS[cls.name] = cls
 
-    def touches(self) -> tuple[str, ...]:
-        """Name the services that this command names; a token's scope must match each of them.
+    def asks(self) -> tuple[tuple[Permission, str | None], ...]:
+        """List the permissions that this command asks for, and for which services; None: for no one service.
 
-        The one in ``service``, if there is such a parameter; a command that names others says so itself.
+        What it ``needs`` for the one in ``service``, if it has such a parameter; a command that needs more says so
+        itself, as far as its parameters tell.
         """
-        service = getattr(self, "service", None)
-        return () if service is None else (service,)
+        return ((self.needs, getattr(self, "service", None)),)
 
 
 class Change(Command):

@@ -4,13 +4,17 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
+from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, ChangeResult, Command, Result
+from setpoint_contracts.errors import Code
 from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
 from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
 from setpoint_contracts.timestamps import TimeParam, Timestamp
 from setpoint_contracts.tokens import Permission
 
 MAX_CONFIG_KEYS = 1000
+MAX_CHANGES = 128
+UPDATED = "config/updated/{service}"
 
 Config = dict[ConfigKey, Any]
 Version = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER), INTEGRAL]
@@ -65,6 +69,19 @@ class WriteResult(ChangeResult, ConfigDocument):
 
     changed: bool = Field(description="False: the config was the same already, and no version was made.")
     diff: list[Difference]
+
+
+class ChangedDocument(ConfigDocument):
+    """What one of several changes made of its service."""
+
+    changed: bool = Field(description="False: the config was the same already, and no version was made.")
+    diff: list[Difference]
+
+
+class ApplyResult(ChangeResult):
+    """One result for each change, in their order; all of them have one revision."""
+
+    results: list[ChangedDocument]
 
 
 class DeleteResult(ChangeResult, ConfigDocument):
@@ -123,6 +140,9 @@ class Set(Change):
     name: ClassVar[str] = "set"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
+    errors: ClassVar[tuple[Code, ...]] = (Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG,)
+    publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
 
     service: ServiceName
     config: Config
@@ -135,6 +155,9 @@ class Patch(Change):
     name: ClassVar[str] = "patch"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG,)
+    publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
 
     service: ServiceName
     patch: Config
@@ -147,6 +170,74 @@ class Delete(Change):
     name: ClassVar[str] = "delete"
     needs: ClassVar[Permission] = Permission.DELETE
     result: ClassVar[type[Result]] = DeleteResult
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT)
+    actions: ClassVar[tuple[Action, ...]] = (Action.DELETE_CONFIG,)
+    publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
 
     service: ServiceName
     expected_version: ExpectedVersion = None
+
+
+class OneChange(BaseModel):
+    """One of the changes of ``apply``: what ``set``, ``patch`` or ``delete`` would take."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "oneOf": [
+                {"properties": {"op": {"const": "set"}, "config": {}, "patch": False}, "required": ["config"]},
+                {"properties": {"op": {"const": "patch"}, "patch": {}, "config": False}, "required": ["patch"]},
+                {"properties": {"op": {"const": "delete"}, "config": False, "patch": False}},
+            ],
+        },
+    )
+
+    op: Literal["set", "patch", "delete"]
+    service: ServiceName
+    config: Config | None = Field(default=None, description="With set, and only there.")
+    patch: Config | None = Field(default=None, description="With patch, and only there.")
+    expected_version: ExpectedVersion = None
+
+    @model_validator(mode="after")
+    def _what_its_op_takes(self) -> Self:
+        for name, op in (("config", "set"), ("patch", "patch")):
+            if (getattr(self, name) is not None) != (self.op == op):
+                msg = f"{self.op} takes no {name}" if self.op != op else f"{op} takes a {name}"
+                raise ValueError(msg)
+        return self
+
+    def change(self) -> Set | Patch | Delete:
+        """Return it as a command of its own."""
+        command = _CHANGES[self.op]
+        given = {name: getattr(self, name) for name in command.model_fields.keys() & self.model_fields_set}
+        return command.model_construct(**given)
+
+
+_CHANGES: dict[str, type[Set | Patch | Delete]] = {"set": Set, "patch": Patch, "delete": Delete}
+
+
+class Apply(Change):
+    """Change several services at once: all of it or nothing, in one revision."""
+
+    name: ClassVar[str] = "apply"
+    needs: ClassVar[Permission] = Permission.WRITE
+    result: ClassVar[type[Result]] = ApplyResult
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG, Action.DELETE_CONFIG)
+    publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
+
+    changes: Annotated[list[OneChange], Field(min_length=1, max_length=MAX_CHANGES)]
+
+    @model_validator(mode="after")
+    def _one_per_service(self) -> Self:
+        services = [change.service for change in self.changes]
+        if twice := sorted({service for service in services if services.count(service) > 1}):
+            msg = f"{twice[0]} is changed twice; put both changes into one"
+            raise ValueError(msg)
+        return self
+
+    def asks(self) -> tuple[tuple[Permission, str | None], ...]:
+        """List what each change asks for."""
+        return tuple((change.change().needs, change.service) for change in self.changes)

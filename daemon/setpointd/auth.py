@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import translate
 
-from setpoint_contracts import Code, Command, Role, Token
+from setpoint_contracts import Code, Command, Permission, Role, Token
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.timestamps import seconds
 from setpointd.errors import Rejected
@@ -68,12 +68,16 @@ def check_token(who: Principal, now: float) -> None:
 
 def authorise(who: Principal, command: Command) -> None:
     """Refuse a command that the role or the scope does not allow (wire section 3, row 13)."""
-    touched = command.touches()
-    if command.needs not in who.role.permissions:
-        message = f"{command.name} needs {command.needs}, which role {who.role} does not have"
-        named = {"service": touched[0]} if len(touched) == 1 else {}
-        raise Rejected(Code.FORBIDDEN, message, needs=command.needs, **named)
-    for service in touched:
-        if not who.sees(service):
-            message = f"token {who.kid} has {command.needs} for other services only, not for {service}"
-            raise Rejected(Code.FORBIDDEN, message, needs=command.needs, service=service)
+    for permission, service in command.asks():
+        check_right(who, command.name, permission, service)
+
+
+def check_right(who: Principal, command: str, permission: Permission, service: str | None) -> None:
+    """Refuse what a principal may not do; a scope narrows every permission but that to manage (wire section 6)."""
+    named = {} if service is None else {"service": service}
+    if permission not in who.role.permissions:
+        message = f"{command} needs {permission}, which role {who.role} does not have"
+        raise Rejected(Code.FORBIDDEN, message, needs=permission, **named)
+    if service is not None and permission is not Permission.MANAGE and not who.sees(service):
+        message = f"token {who.kid} has {permission} for other services only, not for {service}"
+        raise Rejected(Code.FORBIDDEN, message, needs=permission, service=service)

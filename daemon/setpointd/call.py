@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from setpoint_contracts import Token
+from setpoint_contracts import Permission, Token
 from setpoint_contracts.system import Limits
-from setpointd.auth import Principal
+from setpointd.auth import Principal, check_right
 from setpointd.keys import Keys
 from setpointd.records import Sighting
 from setpointd.runtime import Runtime
@@ -30,6 +30,7 @@ class Daemon:
 class Call:
     """One command on its way: who asks, and when (``at`` is ``now``, POSIX seconds, as the wire writes it)."""
 
+    command: str
     who: Principal
     now: float
     at: str
@@ -40,6 +41,10 @@ class Call:
     def limits(self) -> Limits:
         """What the daemon takes at most."""
         return self.daemon.runtime.limits
+
+    def needs(self, permission: Permission, service: str) -> None:
+        """Refuse it unless the caller has a permission for a service; for what parameters alone do not tell."""
+        check_right(self.who, self.command, permission, service)
 
     def fresh_kid(self) -> str:
         """Make up a token id."""

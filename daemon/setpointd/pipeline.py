@@ -135,7 +135,8 @@ class Pipeline:
                 if repeated is not None:
                     return repeated
             raise
-        return await self._run(entry, attempt, command, Call(to.who, now, attempt.at, self._daemon))  # row 15
+        call = Call(to.command, to.who, now, attempt.at, self._daemon)
+        return await self._run(entry, attempt, command, call)  # row 15
 
     def _check_mode(self, entry: Entry) -> None:
         if self._daemon.runtime.mode != "active" and not entry.while_read_only:
@@ -175,6 +176,8 @@ class Pipeline:
         except Rejected as refusal:
             outcome = refusal
             call.undone()
+            if refusal.code is Code.FORBIDDEN:  # what it touches was not known before it ran
+                _denied(call.command, refusal, tx)
         applied = isinstance(outcome, Result) and not dry_run
         reply = self._render.reply(attempt.to, outcome, tx.identity.now(), attempt.at, applied=applied)
         final = isinstance(outcome, Result) or not outcome.code.retryable

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenList
-from setpoint_contracts.config import Delete, Get, List, Patch, Set
+from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
 from setpointd.handlers import access, config, epoch, system
@@ -81,6 +81,7 @@ TABLE = table(
     change(Set, config.set_config),
     change(Patch, config.patch_config),
     change(Delete, config.delete_config),
+    change(Apply, config.apply),
     write(EpochAdvance, epoch.advance, while_read_only=True),
     read(TokenList, access.list_tokens),
 )

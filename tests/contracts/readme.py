@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-_README = Path(__file__).parents[2] / "contracts" / "README.md"
+_CONTRACTS = Path(__file__).parents[2] / "contracts"
 
 
-def page() -> str:
-    """Read the whole page."""
-    return _README.read_text("utf-8")
+def page(name: str = "README.md") -> str:
+    """Read a whole page."""
+    return (_CONTRACTS / name).read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:

@@ -23,10 +23,16 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "set": Permission.WRITE,
         "patch": Permission.WRITE,
         "delete": Permission.DELETE,
+        "apply": Permission.WRITE,
         "token/list": Permission.MANAGE,
         "epoch/advance": Permission.MANAGE,
     }
-    assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {"set", "patch", "delete"}
+    assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {
+        "set",
+        "patch",
+        "delete",
+        "apply",
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,7 +57,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
 def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
     """Parameters within their bounds are taken, and a command names the service that it touches."""
     parsed = COMMANDS[command].model_validate(params)
-    assert parsed.touches() == ((params["service"],) if "service" in params else ())
+    assert parsed.asks() == ((parsed.needs, params.get("service")),)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Commands on the config of a service (wire sections 5 and 6)."""
 
+from collections.abc import Callable
 from itertools import islice
-from typing import Any
 
-from setpoint_contracts import Code, strictjson
-from setpoint_contracts.config import MAX_CONFIG_KEYS, Delete, Get, List, Patch, Set
-from setpoint_contracts.system import Limits
+from setpoint_contracts import Change, Code
+from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpointd.call import Call
-from setpointd.difference import differences, merge_patch
-from setpointd.errors import BadRequest, Rejected, VersionConflict
+from setpointd.difference import merge_patch
+from setpointd.errors import Rejected
+from setpointd.handlers.writing import Cause, expected, living, put, remove
 from setpointd.records import Document
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
@@ -36,15 +36,7 @@ def _find(snapshot: Snapshot, command: Get) -> Document:
         document, when = snapshot.config.at_time(service, command.time), f" at {command.time}"
     else:
         document, when = snapshot.config.current(service), ""
-    return _living(service, document, when)
-
-
-def _living(service: str, document: Document | None, when: str = "") -> Document:
-    if document is None:
-        raise Rejected(Code.NOT_FOUND, f"there is no service {service}{when}")
-    if document.deleted:
-        raise Rejected(Code.NOT_FOUND, f"{service} is deleted{when}", current=document)
-    return document
+    return living(service, document, when)
 
 
 def list_services(snapshot: Snapshot, call: Call, command: List) -> Result:
@@ -61,53 +53,48 @@ def list_services(snapshot: Snapshot, call: Call, command: List) -> Result:
 
 def set_config(tx: Tx, call: Call, command: Set) -> Result:
     """Replace a config."""
-    before = _expected(tx, call, command)
-    return _write(tx, call, command, before, command.config)
+    return _set(tx, call, command, _cause(command))
 
 
 def patch_config(tx: Tx, call: Call, command: Patch) -> Result:
     """Change parts of a config."""
-    before = _living(command.service, _expected(tx, call, command))
-    return _write(tx, call, command, before, merge_patch(before.config, command.patch))
+    return _patch(tx, call, command, _cause(command))
 
 
 def delete_config(tx: Tx, call: Call, command: Delete) -> Result:
     """Make a tombstone."""
-    before = _living(command.service, _expected(tx, call, command))
-    document = tx.config.write_version(command.service, before, None, op=command.name, reason=command.reason)
-    return Result(document)
+    return Result(_delete(tx, call, command, _cause(command)).document)
 
 
-def _expected(tx: Tx, call: Call, command: Set | Patch | Delete) -> Document | None:
-    """The newest version of the service, once it is the one that the caller expects."""
-    current = tx.config.current(command.service)
-    expected = command.expected_version
-    if expected is None:
-        if call.limits.require_expected_version:
-            raise BadRequest("expected_version", "is required here; 0 means that the service is new", "missing")
-        return current
-    absent = current is None or current.deleted
-    at = 0 if current is None else current.version
-    if expected != at and not (expected == 0 and absent):
-        raise VersionConflict(command.service, expected, current)
-    return current
+def apply(tx: Tx, call: Call, command: Apply) -> Result:
+    """Carry out changes of several services, all or none of them."""
+    results = []
+    for index, item in enumerate(command.changes):
+        change = item.change()
+        try:
+            results.append(_CHANGES[type(change)](tx, call, change, Cause(change.name, command.reason)))
+        except Rejected as refusal:
+            refusal.details["index"] = index
+            raise
+    return Result(results=results)
 
 
-def _write(tx: Tx, call: Call, command: Set | Patch, before: Document | None, config: dict[str, Any]) -> Result:
-    _check_size(config, call.limits)
-    old = before.config if before is not None else None
-    diff = differences(old or {}, config)
-    if old is not None and before is not None and not diff:
-        return Result(before, changed=False, diff=[])
-    document = tx.config.write_version(command.service, before, config, op=command.name, reason=command.reason)
-    return Result(document, changed=True, diff=diff)
+def _set(tx: Tx, call: Call, command: Set, cause: Cause) -> Result:
+    before = expected(tx, call, command.service, command.expected_version)
+    return put(tx, call, command.service, before, command.config, cause)
 
 
-def _check_size(config: dict[str, Any], limits: Limits) -> None:
-    size = len(strictjson.dumps(config).encode())
-    if size > limits.max_config_bytes:
-        message = f"the config has {size} bytes; at most {limits.max_config_bytes} are allowed"
-        raise Rejected(Code.TOO_LARGE, message, bytes=size, max_bytes=limits.max_config_bytes)
-    if len(config) > MAX_CONFIG_KEYS:
-        message = f"the config has {len(config)} top-level keys; at most {MAX_CONFIG_KEYS} are allowed"
-        raise Rejected(Code.TOO_LARGE, message, keys=len(config), max_keys=MAX_CONFIG_KEYS)
+def _patch(tx: Tx, call: Call, command: Patch, cause: Cause) -> Result:
+    before = living(command.service, expected(tx, call, command.service, command.expected_version))
+    return put(tx, call, command.service, before, merge_patch(before.config, command.patch), cause)
+
+
+def _delete(tx: Tx, call: Call, command: Delete, cause: Cause) -> Result:
+    return remove(tx, living(command.service, expected(tx, call, command.service, command.expected_version)), cause)
+
+
+_CHANGES: dict[type[Change], Callable[..., Result]] = {Set: _set, Patch: _patch, Delete: _delete}
+
+
+def _cause(command: Set | Patch | Delete) -> Cause:
+    return Cause(command.name, command.reason)

@@ -134,22 +134,26 @@ class ConfigWrites(ConfigReads, Writing):
         *,
         op: str,
         reason: str | None,
+        action: Action | None = None,
+        **details: Any,
     ) -> Document:
         """Make the next version of a service; ``config`` None makes a tombstone.
 
         ``base`` is the version that this one follows, None for a service that never was. Writes state, keys, version,
-        history, audit event and outbox rows. Raises ``VersionConflict`` when the service is not at ``base`` any more.
+        history, audit event and outbox rows; ``action`` None is that of writing, or of deleting, and ``details`` stand
+        in the event. Raises ``VersionConflict`` when the service is not at ``base`` any more.
         """
         changes = key_changes((base and base.config) or {}, config or {})
         document = self._put(service, base, config, changes, op=op, reason=reason)
         self._audit.record(
-            Action.DELETE_CONFIG if document.deleted else Action.UPDATE_CONFIG,
+            action or (Action.DELETE_CONFIG if document.deleted else Action.UPDATE_CONFIG),
             service=service,
             revision=document.revision,
             version=document.version,
             op=op,
             keys=[change.key for change in changes],
             **({"reason": reason} if reason else {}),
+            **details,
         )
         return document
 

@@ -1,0 +1,101 @@
+"""What every write of a config goes through, be it of one service or of many.
+
+No command makes a version by another way, so whatever a config must be is looked at here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from setpoint_contracts import Code, Permission, strictjson
+from setpoint_contracts.audit import Action
+from setpoint_contracts.config import MAX_CONFIG_KEYS
+from setpoint_contracts.system import Limits
+from setpointd.call import Call
+from setpointd.difference import differences
+from setpointd.errors import BadRequest, Rejected, VersionConflict
+from setpointd.records import Document
+from setpointd.render import Result
+from setpointd.store import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a version is made: ``op`` stands with the version, the rest in the audit event.
+
+    ``action`` None: that of writing, or of deleting, a config.
+    """
+
+    op: str
+    reason: str | None
+    action: Action | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def expected(tx: Tx, call: Call, service: str, version: int | None) -> Document | None:
+    """Return the newest version of a service, once it is the one that the caller expects."""
+    current = tx.config.current(service)
+    if version is None:
+        if call.limits.require_expected_version:
+            raise BadRequest("expected_version", "is required here; 0 means that the service is new", "missing")
+        return current
+    absent = current is None or current.deleted
+    at = 0 if current is None else current.version
+    if version != at and not (version == 0 and absent):
+        raise VersionConflict(service, version, current)
+    return current
+
+
+def living(service: str, document: Document | None, when: str = "") -> Document:
+    """Return a document that has a config; ``when`` says of which moment it is told that there is none."""
+    if document is None:
+        raise Rejected(Code.NOT_FOUND, f"there is no service {service}{when}")
+    if document.deleted:
+        raise Rejected(Code.NOT_FOUND, f"{service} is deleted{when}", current=document)
+    return document
+
+
+def put(tx: Tx, call: Call, service: str, before: Document | None, config: dict[str, Any], cause: Cause) -> Result:
+    """Make a config the newest version of a service, unless it is that already."""
+    _check_size(config, call.limits)
+    old = before.config if before is not None else None
+    diff = differences(old or {}, config)
+    if old is not None and before is not None and not diff:
+        return Result(before, changed=False, diff=[])
+    return Result(_write(tx, service, before, config, cause), changed=True, diff=diff)
+
+
+def remove(tx: Tx, before: Document, cause: Cause) -> Result:
+    """Make a tombstone of a service that lives."""
+    diff = differences(before.config or {}, {})
+    return Result(_write(tx, before.service, before, None, cause), changed=True, diff=diff)
+
+
+def become(tx: Tx, call: Call, service: str, config: dict[str, Any] | None, cause: Cause) -> Result | None:
+    """Bring a service to a config, or delete it (None), whatever it is now; None when it is so already.
+
+    The caller needs the right for just what is done; ``FORBIDDEN`` otherwise.
+    """
+    current = tx.config.current(service)
+    if config is not None:
+        call.needs(Permission.WRITE, service)
+        result = put(tx, call, service, current, config, cause)
+        return result if result.members["changed"] else None
+    call.needs(Permission.DELETE if current is not None and not current.deleted else Permission.WRITE, service)
+    return None if current is None or current.deleted else remove(tx, current, cause)
+
+
+def _write(tx: Tx, service: str, before: Document | None, config: dict[str, Any] | None, cause: Cause) -> Document:
+    return tx.config.write_version(
+        service, before, config, op=cause.op, reason=cause.reason, action=cause.action, **cause.details
+    )
+
+
+def _check_size(config: dict[str, Any], limits: Limits) -> None:
+    size = len(strictjson.dumps(config).encode())
+    if size > limits.max_config_bytes:
+        message = f"the config has {size} bytes; at most {limits.max_config_bytes} are allowed"
+        raise Rejected(Code.TOO_LARGE, message, bytes=size, max_bytes=limits.max_config_bytes)
+    if len(config) > MAX_CONFIG_KEYS:
+        message = f"the config has {len(config)} top-level keys; at most {MAX_CONFIG_KEYS} are allowed"
+        raise Rejected(Code.TOO_LARGE, message, keys=len(config), max_keys=MAX_CONFIG_KEYS)
