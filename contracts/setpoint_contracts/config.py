@@ -84,6 +84,20 @@ class ApplyResult(ChangeResult):
     results: list[ChangedDocument]
 
 
+class ChangedService(Head):
+    """A service that got a new version, without its config; ``deleted`` is true when that is a tombstone."""
+
+    deleted: Literal[True] | None = None
+    diff: list[Difference]
+
+
+class ChangedServices(ChangeResult):
+    """What a command made of many services, in one revision."""
+
+    results: list[ChangedService] = Field(description="The services that got a new version, by their names.")
+    unchanged: Integer = Field(description="How many services were as they should be, and kept their version.")
+
+
 class DeleteResult(ChangeResult, ConfigDocument):
     """The tombstone."""
 

@@ -85,6 +85,17 @@ def become(tx: Tx, call: Call, service: str, config: dict[str, Any] | None, caus
     return None if current is None or current.deleted else remove(tx, current, cause)
 
 
+def become_all(tx: Tx, call: Call, contents: Mapping[str, dict[str, Any] | None], cause: Cause) -> Result:
+    """Bring services to what they are to be, all or none of them, by ``become``."""
+    results = []
+    for service, config in sorted(contents.items()):
+        result = become(tx, call, service, config, cause)
+        if result is not None and result.document is not None:
+            gone: dict[str, Any] = {"deleted": True} if result.document.deleted else {}
+            results.append(Result(**result.document.head(), **gone, diff=result.members["diff"]))
+    return Result(results=results, unchanged=len(contents) - len(results))
+
+
 def _write(tx: Tx, service: str, before: Document | None, config: dict[str, Any] | None, cause: Cause) -> Document:
     return tx.config.write_version(
         service, before, config, op=cause.op, reason=cause.reason, action=cause.action, **cause.details
