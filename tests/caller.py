@@ -15,8 +15,9 @@ from joserfc.util import urlsafe_b64decode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from setpoint_contracts import COMMANDS, Reply, Token, Topics, sign_command, verify_detached
+from setpoint_contracts import COMMANDS, Code, ErrorBody, Reply, Token, Topics, sign_command, verify_detached
 from setpoint_contracts.audit import AuditEvent
+from setpoint_contracts.errors import GENERAL
 from setpoint_contracts.signing import VerifyingKey
 from tests.waiting import DEADLINE_S
 
@@ -125,6 +126,7 @@ class Caller:
             assert reply.error is not None
             assert reply.result is None
             assert reply.error.retryable == reply.error.code.retryable
+            assert may_give(reply.command, reply.error), f"{reply.command} does not declare {reply.error.code}"
         return reply
 
     def _reply_keys(self) -> dict[str, VerifyingKey]:
@@ -192,6 +194,15 @@ def publish_properties(**values: object) -> Properties:
     for name, value in values.items():
         setattr(properties, name, value)
     return properties
+
+
+def may_give(command: str, error: ErrorBody) -> bool:
+    """Say whether a command declares an error: it is one that any can give, is its own, or speaks of the reply."""
+    if error.code in GENERAL:
+        return True
+    model = COMMANDS[command]
+    is_large_reply = error.code is Code.TOO_LARGE and (not model.actions or "applied" in error.details)
+    return error.code in model.errors or is_large_reply
 
 
 def _claims(payload: str | bytes) -> dict[str, Any]:

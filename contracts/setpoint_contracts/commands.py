@@ -4,6 +4,7 @@ A command is one model here, one handler in the daemon, and its vectors. A model
 noun modules are imported by the package.
 """
 
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
@@ -17,6 +18,19 @@ COMMANDS: dict[str, type["Command"]] = {}
 """All commands by name. Filled by the definitions of the models."""
 
 
+class Scope(StrEnum):
+    """What becomes of a command where its token is for some services only."""
+
+    NAMED = "its `service`"
+    """Refused for another service than the token's."""
+    EACH = "each, or none"
+    """Refused whole when it would change one that is not the token's."""
+    SHOWN = "shown ones"
+    """Answered with the token's services, as if there were no others."""
+    ANY = "any"
+    """Not narrowed."""
+
+
 class Result(BaseModel):
     """What a command answers with."""
 
@@ -27,7 +41,8 @@ class Command(BaseModel):
     """The parameters of one command; an unknown parameter is refused.
 
     A concrete command says its ``name``, what it ``needs``, and its ``result``; further which ``errors`` it can give
-    beside those that any command can, which audit ``actions`` it leaves, and on which topics it ``publishes``.
+    beside those that any command can, which audit ``actions`` it leaves, and on which topics it ``publishes``; and what
+    it ``may_need`` besides, as its parameters or the store have it. ``scope`` follows from all that unless it is said.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -38,12 +53,25 @@ class Command(BaseModel):
     errors: ClassVar[tuple[Code, ...]] = ()
     actions: ClassVar[tuple[Action, ...]] = ()
     publishes: ClassVar[tuple[str, ...]] = ()
+    may_need: ClassVar[tuple[Permission, ...]] = ()
+    scope: ClassVar[Scope]
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "name" in cls.__dict__:
             COMMANDS[cls.name] = cls
+            if "scope" not in cls.__dict__:
+                cls.scope = cls._usual_scope()
+
+    @classmethod
+    def _usual_scope(cls) -> Scope:
+        if cls.needs is Permission.MANAGE:
+            return Scope.ANY
+        service = cls.model_fields.get("service")
+        if service is not None and service.is_required():
+            return Scope.NAMED
+        return Scope.EACH if cls.actions else Scope.SHOWN
 
     def asks(self) -> tuple[tuple[Permission, str | None], ...]:
         """List the permissions that this command asks for, and for which services; None: for no one service.

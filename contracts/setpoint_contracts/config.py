@@ -11,10 +11,11 @@ from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
 from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
 from setpoint_contracts.timestamps import TimeParam, Timestamp
 from setpoint_contracts.tokens import Permission
+from setpoint_contracts.topics import Topics
 
 MAX_CONFIG_KEYS = 1000
 MAX_CHANGES = 128
-UPDATED = "config/updated/{service}"
+UPDATED = Topics().updated("{service}")
 
 Config = dict[ConfigKey, Any]
 Version = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER), INTEGRAL]
@@ -121,6 +122,7 @@ class Get(Command):
     name: ClassVar[str] = "get"
     needs: ClassVar[Permission] = Permission.READ
     result: ClassVar[type[Result]] = GetResult
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND,)
 
     service: ServiceName
     version: Version | None = None
@@ -241,6 +243,7 @@ class Apply(Change):
     errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT, Code.TOO_LARGE)
     actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG, Action.DELETE_CONFIG)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
+    may_need: ClassVar[tuple[Permission, ...]] = (Permission.DELETE,)
 
     changes: Annotated[list[OneChange], Field(min_length=1, max_length=MAX_CHANGES)]
 

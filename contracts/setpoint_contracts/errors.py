@@ -32,4 +32,13 @@ class Code(StrEnum):
         return self in _RETRYABLE
 
 
+GENERAL = frozenset(Code) - {
+    Code.NOT_FOUND,
+    Code.ALREADY_EXISTS,
+    Code.VERSION_CONFLICT,
+    Code.SCHEMA_INVALID,
+    Code.TOO_LARGE,
+}
+"""What any command can be answered with (wire section 3, rows 1 to 14), and ``too_large`` when its reply is that."""
+
 _RETRYABLE = frozenset({Code.RATE_LIMITED, Code.READ_ONLY, Code.UNAVAILABLE, Code.INTERNAL})

@@ -5,11 +5,14 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from setpoint_contracts.commands import Command, Result
+from setpoint_contracts.audit import Action
+from setpoint_contracts.commands import Command, Result, Scope
+from setpoint_contracts.config import UPDATED
 from setpoint_contracts.names import PrincipalName, ServiceGlob
 from setpoint_contracts.numbers import Count, Integer
 from setpoint_contracts.timestamps import Timestamp
 from setpoint_contracts.tokens import Permission, Role
+from setpoint_contracts.topics import Topics
 
 PRODUCT = "setpoint"
 PROTOCOL = 1
@@ -82,6 +85,7 @@ class Info(Command):
     name: ClassVar[str] = "info"
     needs: ClassVar[Permission] = Permission.READ
     result: ClassVar[type[Result]] = InfoResult
+    scope: ClassVar[Scope] = Scope.ANY
 
 
 class Status(Command):
@@ -90,6 +94,7 @@ class Status(Command):
     name: ClassVar[str] = "status"
     needs: ClassVar[Permission] = Permission.READ
     result: ClassVar[type[Result]] = StatusResult
+    scope: ClassVar[Scope] = Scope.ANY
 
 
 class EpochAdvance(Command):
@@ -98,6 +103,8 @@ class EpochAdvance(Command):
     name: ClassVar[str] = "epoch/advance"
     needs: ClassVar[Permission] = Permission.MANAGE
     result: ClassVar[type[Result]] = EpochAdvanceResult
+    actions: ClassVar[tuple[Action, ...]] = (Action.ADVANCE_EPOCH,)
+    publishes: ClassVar[tuple[str, ...]] = (UPDATED, Topics().epoch, Topics().health)
 
     expected_epoch: Count | None = Field(
         default=None,

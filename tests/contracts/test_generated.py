@@ -24,14 +24,22 @@ def test_drift_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     """A file that is missing, changed, or of no model any more is named; writing repairs all three."""
     monkeypatch.setattr(generate, "CONTRACTS", tmp_path / "contracts")
     (tmp_path / "contracts").mkdir()
+    (tmp_path / "contracts/commands.md").write_text(f"# Commands\n{generate.BEGIN}{generate.END}")
     assert generate.main([]) == 0
     (tmp_path / "contracts/schemas/reply.json").unlink()
     (tmp_path / "contracts/schemas/old.json").write_text("{}")
     (tmp_path / "contracts/asyncapi.yaml").write_text("{}")
+    page = (tmp_path / "contracts/commands.md").read_text()
+    (tmp_path / "contracts/commands.md").write_text(page.replace("| w |", "| r |"))
 
     assert generate.main(["--check"]) == 1
     named = [line.partition(" is ")[0] for line in capsys.readouterr().err.splitlines()]
-    assert named == ["contracts/asyncapi.yaml", "contracts/schemas/old.json", "contracts/schemas/reply.json"]
+    assert named == [
+        "contracts/asyncapi.yaml",
+        "contracts/commands.md",
+        "contracts/schemas/old.json",
+        "contracts/schemas/reply.json",
+    ]
 
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
