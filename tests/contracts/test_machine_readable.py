@@ -11,7 +11,8 @@ import pytest
 
 from setpoint_contracts import Claims, Topics, strictjson
 from tests.contracts.generate import CONTRACTS
-from tests.contracts.test_vectors import CARRIED_OUT, FILES, verify
+from tests.contracts.test_vectors import CARRIED_OUT, verify
+from tests.vectors import FILES
 
 PACKAGES = ("ajv@8.20.0", "@asyncapi/parser@3.6.3")
 NEEDED = "this test needs Node 18 or newer and its npm (Debian: apt install nodejs npm)"

@@ -1,24 +1,25 @@
 """The vectors, as far as the contracts alone decide: who signed, what the claims and parameters are."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc import jws
 from pydantic import ValidationError
 
-from setpoint_contracts import COMMANDS, Claims, Token, Topics, strictjson, verify_command
+from setpoint_contracts import COMMANDS, Claims, Code, Permission, Token, Topics, strictjson, verify_command
+from setpoint_contracts.commands import Scope
 from setpoint_contracts.envelope import readable_claims, usable_jti
 from setpoint_contracts.signing import NotSignedError, Signed, VerifyingKey
+from tests.vectors import ALL, TOKENS, fits
 
-VECTORS = Path(__file__).parents[2] / "contracts" / "vectors"
-FILES = [json.loads(path.read_text("utf-8")) for path in sorted(VECTORS.rglob("signed-commands.json"))]
-TOKENS = {jwk["kid"]: Token.parse(json.dumps(jwk).encode()) for file in FILES for jwk in file["tokens"]}
-ALL = [vector for file in FILES for vector in file["vectors"]]
+BEFORE = [
+    {**step, "name": f"{vector['name']}, {place} before", "expect": {"outcome": "reply", "code": None}}
+    for vector in ALL
+    for place, step in enumerate(vector.get("before", []), 1)
+]
 DROPPED = [vector for vector in ALL if vector["expect"]["outcome"] == "drop" and not vector["retain"]]
 ANSWERED = [vector for vector in ALL if vector["expect"]["outcome"] != "drop" or vector["retain"]]
-CARRIED_OUT = [vector for vector in ANSWERED if vector["expect"].get("code") is None]
+CARRIED_OUT = [vector for vector in ANSWERED if vector["expect"].get("code") is None] + BEFORE
 # What the claims' own models refuse. These need the daemon's limits, the token's name, or the store's epoch:
 NEEDS_MORE = {"lifetime", "sub-other", "epoch-advance-other-epoch"}
 BAD_REQUESTS = [v for v in ANSWERED if v["expect"].get("code") == "bad_request" and v["name"] not in NEEDS_MORE]
@@ -84,3 +85,31 @@ def test_signing_again_gives_the_same_bytes(vector: dict[str, Any]) -> None:
     header = jws.extract_compact(payload.encode()).protected
     again = jws.serialize_compact(header, signed.claims, signed.signer.signing_key(), algorithms=[signed.signer.alg])
     assert again == payload
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_vectors(command: str) -> None:
+    """One that is carried out, one for each error that it can give, a bad request, and one that is not allowed."""
+    model = COMMANDS[command]
+    wanted = {None, Code.BAD_REQUEST, *model.errors}
+    if model.needs is not Permission.READ or model.scope is Scope.NAMED:  # else any token may
+        wanted.add(Code.FORBIDDEN)
+    found = {vector["expect"].get("code") for vector in ANSWERED if vector["topic"] == Topics().command(command)}
+    assert wanted - found == set()
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "fit"),
+    [
+        ({"a": 1}, {"a": 1.0, "b": 2}, True),
+        ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 1, "d": 2}]}}, True),
+        ({"a": None}, {"a": None}, True),
+        ({"a": None}, {}, False),
+        ({"a": 1}, {"a": True}, False),
+        ([{}], [{}, {}], False),
+        ({}, [], False),
+    ],
+)
+def test_what_a_vector_expects_of_a_result(expected: Any, found: Any, fit: bool) -> None:  # noqa: FBT001 - expected
+    """Of an object the members that it names, of an array all items, numbers by their value."""
+    assert fits(expected, found) is fit

@@ -1,15 +1,15 @@
 """Every vector of the contracts through the real pipeline, broker to store, at the vectors' own time."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from joserfc.util import urlsafe_b64decode
 
-from setpoint_contracts import Token, Topics
+from setpoint_contracts import Token, Topics, strictjson
 from setpointd.auth import Keyring
 from setpointd.broker.session import connect
 from setpointd.call import Daemon
@@ -17,7 +17,7 @@ from setpointd.keys import Keys
 from setpointd.messages import Outbound
 from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline
-from setpointd.records import Sighting, Stamp
+from setpointd.records import Sighting
 from setpointd.render import Renderer
 from setpointd.runtime import Runtime
 from setpointd.settings import Settings
@@ -26,12 +26,9 @@ from setpointd.store.files import create
 from tests.brokers import Broker
 from tests.caller import calling, connecting, publish_properties
 from tests.daemon import broker_settings
+from tests.vectors import ALL, MADE, NOW, TOKENS, fits, know
 
-VECTORS = Path(__file__).parents[2] / "contracts" / "vectors"
-FILES = [json.loads((VECTORS / name / "signed-commands.json").read_text("utf-8")) for name in (".", "must_fail")]
-TOKENS = {jwk["name"]: Token.model_validate(jwk) for file in FILES for jwk in file["tokens"]}
-ALL = [vector for file in FILES for vector in file["vectors"]]
-(NOW,) = {file["now"] for file in FILES}
+PRINCIPALS = {token.name: token for token in TOKENS.values()}
 TOPICS = Topics()
 
 
@@ -43,7 +40,7 @@ class Served:
     port: int
     metrics: Metrics
     topics: Topics = TOPICS
-    token: Token = TOKENS["admin"]
+    token: Token = TOKENS["tok_admin"]
 
     def counted(self, series: str) -> float:
         """Add up all series of one name."""
@@ -59,13 +56,16 @@ def plain_broker(new_broker: Callable[[], Broker]) -> Broker:
 
 @pytest.fixture
 async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served]:
-    """Serve with an empty store, the vectors' tokens, every limit at its default, and a clock that stands still."""
-    create(tmp_path, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "725f141d-042e-4f72-828e-5d90ca2db912")
+    """Serve with no service, the vectors' tokens, every limit at its default, and a clock that stands still."""
+    create(tmp_path, MADE, "725f141d-042e-4f72-828e-5d90ca2db912")
     settings = Settings(data_dir=tmp_path, **broker_settings(plain_broker))
     store = Store(tmp_path)
     keys = Keys.create(tmp_path)
+    await store.write(MADE, lambda tx: know(tx, keys))
     metrics = Metrics("1.2.3")
-    runtime = Runtime("1.2.3", "i-1", settings.limits, uptime=lambda: 0.0, mode="active")
+    runtime = Runtime(
+        "1.2.3", "6f7f4a1e-98ff-4a48-9d3f-8f2f5f3c8b11", settings.limits, uptime=lambda: 0.0, mode="active"
+    )
     renderer = Renderer(keys, TOPICS, runtime)
     pipeline = Pipeline(
         store=store,
@@ -86,16 +86,26 @@ async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served
     await store.close()
 
 
+async def carry_out(step: dict[str, Any], pipeline: Served) -> None:
+    """Send a command that must be carried out, as whoever signed it."""
+    header = strictjson.loads(urlsafe_b64decode(step["payload"].partition(".")[0].encode()))
+    async with calling(pipeline, TOKENS[header["kid"]]) as caller:
+        reply = await caller.exchange(step["topic"], step["payload"])
+    assert reply.ok, reply
+
+
 @pytest.mark.parametrize("vector", ALL, ids=[vector["name"] for vector in ALL])
 async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Served) -> None:
     """Reply, code, reply topic and silence are those that stand in the vector, and nothing else is published."""
     expected = vector["expect"]
+    for step in vector.get("before", []):
+        await carry_out(step, pipeline)
     reply_topic = expected.get("reply_topic")
     name = reply_topic.split("/")[2] if reply_topic else "admin"
     properties = publish_properties(
         **({"ResponseTopic": topic} if (topic := vector["properties"].get("response_topic")) else {})
     )
-    async with connecting(pipeline) as witness, calling(pipeline, TOKENS[name]) as caller:
+    async with connecting(pipeline) as witness, calling(pipeline, PRINCIPALS[name]) as caller:
         await witness.subscribe("config/reply/#", qos=1)
         await witness.publish(
             vector["topic"], vector["payload"].encode(), qos=1, retain=vector["retain"], properties=properties
@@ -106,12 +116,14 @@ async def test_a_vector_has_its_outcome(vector: dict[str, Any], pipeline: Served
             reply = await caller.reply(reply_topic)
             assert reply.ok == (expected["code"] is None)
             assert (reply.error and reply.error.code) == expected["code"]
+            assert fits(expected.get("result", {}), reply.result or {})
+            assert fits(expected.get("details", {}), reply.error.details if reply.error else {})
         # Reads are answered at once and writes in order: once this one is, nothing more can come of the vector.
         async with calling(pipeline) as admin:
             await admin.ok("set", {"service": "afterwards", "config": {}}, jti="afterwards", issued_at=NOW)
         topics = [str((await anext(witness.messages)).topic) for _ in range(2 if reply_topic else 1)]
     assert topics == [*([reply_topic] if reply_topic else []), "config/reply/admin/afterwards"]
-    carried_out = pipeline.counted('setpoint_commands_total{code="ok"') - 1
+    carried_out = pipeline.counted('setpoint_commands_total{code="ok"') - 1 - len(vector.get("before", []))
     dropped = pipeline.counted("setpoint_messages_dropped_total")
     assert carried_out == (expected["outcome"] != "drop" and not expected["code"])
     assert (dropped > 0) == (expected["outcome"] == "drop")

@@ -1,13 +1,13 @@
 """The rows of wire section 3 in their order, on a real store, without a broker."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from setpoint_contracts import COMMANDS, Role, Token, sign_command
+from setpoint_contracts import COMMANDS, Role, Token, Topics, sign_command
 from setpointd.auth import Keyring
 from setpointd.messages import Inbound
 from setpointd.metrics import Metrics
@@ -27,15 +27,18 @@ SET = {"service": "stt", "config": {"a": 1}}
 class Desk:
     """A pipeline, its store and its clock."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self, store: Store, tokens: Iterable[Token] = (ALICE, VIEWER), topics: Topics = TOPICS, now: float = NOW
+    ) -> None:
         self.store = store
-        self.now = NOW
+        self.topics = topics
+        self.now = now
         self.runtime = new_runtime()
         self.pipeline = Pipeline(
             store=store,
-            keyring=Keyring([ALICE, VIEWER]),
-            topics=TOPICS,
-            renderer=Renderer(KEYS, TOPICS, self.runtime),
+            keyring=Keyring(tokens),
+            topics=topics,
+            renderer=Renderer(KEYS, topics, self.runtime),
             daemon=lend(self.runtime),
             metrics=Metrics("1"),
             clock=lambda: self.now,
@@ -44,7 +47,7 @@ class Desk:
     async def send(self, payload: bytes, command: str = "set", *, retain: bool = False, **more: Any) -> bytes | None:
         """Hand a message in, and give what is replied; None: nothing."""
         received = more.pop("received_at", self.now)
-        message = await self.pipeline.process(Inbound(TOPICS.command(command), payload, retain, received, **more))
+        message = await self.pipeline.process(Inbound(self.topics.command(command), payload, retain, received, **more))
         return None if message is None else message.payload
 
     async def ask(self, payload: bytes, command: str = "set", **more: Any) -> dict[str, Any]:
