@@ -15,6 +15,9 @@ class Action(StrEnum):
 
     UPDATE_CONFIG = "update_config"
     DELETE_CONFIG = "delete_config"
+    SAVE_PROFILE = "save_profile"
+    DELETE_PROFILE = "delete_profile"
+    LOAD_PROFILE = "load_profile"
     CREATE_TOKEN = "create_token"  # noqa: S105 - the name of an action
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an action
     ADVANCE_EPOCH = "advance_epoch"

@@ -11,6 +11,7 @@ SERVICE_PATTERN = PRINCIPAL_PATTERN
 CONFIG_KEY_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 GLOB_PATTERN = r"^[a-z0-9._*?\[\]!-]{1,64}$"
 KID_PATTERN = JTI_PATTERN
+PROFILE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 Jti = Annotated[str, StringConstraints(strict=True, pattern=JTI_PATTERN)]
 """A request id: the idempotency key of a command."""
@@ -29,6 +30,9 @@ ServiceGlob = Annotated[str, StringConstraints(strict=True, pattern=GLOB_PATTERN
 
 ConfigKey = Annotated[str, StringConstraints(strict=True, pattern=CONFIG_KEY_PATTERN)]
 """A top-level key of a config."""
+
+ProfileName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100, pattern=PROFILE_PATTERN)]
+"""A profile: any text without control characters (Unicode category Cc), compared by its code points."""
 
 Reason = Annotated[str, StringConstraints(strict=True, max_length=500)]
 """Why somebody made a change; free text that stands in history and audit."""

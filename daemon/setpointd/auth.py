@@ -1,7 +1,7 @@
 """Who sent a command, and may they? Pure: everything that is looked at is passed in (wire sections 2, 3 and 6)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import translate
 
@@ -81,3 +81,15 @@ def check_right(who: Principal, command: str, permission: Permission, service: s
     if service is not None and permission is not Permission.MANAGE and not who.sees(service):
         message = f"token {who.kid} has {permission} for other services only, not for {service}"
         raise Rejected(Code.FORBIDDEN, message, needs=permission, service=service)
+
+
+def check_rights(who: Principal, command: str, permission: Permission, services: Collection[str]) -> None:
+    """Refuse what a principal may not do to every one of some services.
+
+    It did not name them, so one that it does not see is not named to it either.
+    """
+    if services:
+        check_right(who, command, permission, None)
+    if not all(map(who.sees, services)):
+        message = f"{command} would touch services for which token {who.kid} does not have {permission}"
+        raise Rejected(Code.FORBIDDEN, message, needs=permission)

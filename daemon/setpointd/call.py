@@ -1,11 +1,11 @@
 """What a handler may use beside its command and the store. No clock, no chance and no network: ``app`` puts them in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from setpoint_contracts import Permission, Token
 from setpoint_contracts.system import Limits
-from setpointd.auth import Principal, check_right
+from setpointd.auth import Principal, check_right, check_rights
 from setpointd.keys import Keys
 from setpointd.records import Sighting
 from setpointd.runtime import Runtime
@@ -45,6 +45,10 @@ class Call:
     def needs(self, permission: Permission, service: str) -> None:
         """Refuse it unless the caller has a permission for a service; for what parameters alone do not tell."""
         check_right(self.who, self.command, permission, service)
+
+    def needs_all(self, permission: Permission, services: Collection[str]) -> None:
+        """Refuse it unless the caller has a permission for all of some services, which it need not know of."""
+        check_rights(self.who, self.command, permission, services)
 
     def fresh_kid(self) -> str:
         """Make up a token id."""

@@ -12,9 +12,10 @@ from typing import Literal, TypeVar
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenList
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
+from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, config, epoch, system
+from setpointd.handlers import access, config, epoch, profiles, system
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
@@ -82,6 +83,11 @@ TABLE = table(
     change(Patch, config.patch_config),
     change(Delete, config.delete_config),
     change(Apply, config.apply),
+    write(ProfileSave, profiles.save),
+    read(ProfileList, profiles.list_profiles),
+    read(ProfileGet, profiles.get),
+    write(ProfileDelete, profiles.delete),
+    change(ProfileLoad, profiles.load),
     write(EpochAdvance, epoch.advance, while_read_only=True),
     read(TokenList, access.list_tokens),
 )

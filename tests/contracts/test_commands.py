@@ -24,6 +24,11 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "patch": Permission.WRITE,
         "delete": Permission.DELETE,
         "apply": Permission.WRITE,
+        "profile/save": Permission.WRITE,
+        "profile/list": Permission.READ,
+        "profile/get": Permission.READ,
+        "profile/delete": Permission.DELETE,
+        "profile/load": Permission.WRITE,
         "token/list": Permission.MANAGE,
         "epoch/advance": Permission.MANAGE,
     }
@@ -32,6 +37,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "patch",
         "delete",
         "apply",
+        "profile/load",
     }
 
 
@@ -50,6 +56,12 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("delete", {"service": "stt", "expected_version": 2**53 - 1}),
         ("get", {"service": "stt", "version": 1.0}),
         ("set", {"service": "stt", "config": {}, "expected_version": 3.0}),
+        ("profile/save", {"name": "evening / \N{CRESCENT MOON}"}),
+        ("profile/save", {"name": "x" * 100, "description": "é" * 500, "services": None, "overwrite": True}),
+        ("profile/list", {}),
+        ("profile/get", {"name": " "}),
+        ("profile/delete", {"name": "a"}),
+        ("profile/load", {"name": "a", "exact": True, "reason": "why", "dry_run": True}),
         ("epoch/advance", {}),
         ("epoch/advance", {"expected_epoch": 1767225600}),
     ],
@@ -94,6 +106,17 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("set", {"service": "stt", "config": {}, "reason": "x" * 501}, "reason"),
         ("patch", {"service": "stt", "config": {}}, "patch"),
         ("delete", {"service": ["stt"]}, "service"),
+        ("profile/save", {}, "name"),
+        ("profile/save", {"profile": "a"}, "name"),
+        ("profile/save", {"name": "a", "services": []}, "services"),
+        ("profile/save", {"name": "a", "overwrite": 1}, "overwrite"),
+        ("profile/save", {"name": "a", "reason": "why"}, "reason"),
+        ("profile/list", {"name": "a"}, "name"),
+        ("profile/get", {"name": "a\n"}, "name"),
+        ("profile/delete", {"name": ""}, "name"),
+        ("profile/delete", {"name": "a", "dry_run": True}, "dry_run"),
+        ("profile/load", {"name": "x" * 101}, "name"),
+        ("profile/load", {"name": "a", "exact": "yes"}, "exact"),
     ],
 )
 def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:
@@ -103,6 +126,12 @@ def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any]
     first = caught.value.errors(include_url=False)[0]
     assert str(first["loc"][0] if first["loc"] else "") == field
     assert "input_value" not in str(caught.value)
+
+
+def test_saving_services_asks_for_each_of_them() -> None:
+    """Those that are named, so that a refusal may name one."""
+    command = COMMANDS["profile/save"].model_validate({"name": "a", "services": ["stt", "tts"]})
+    assert command.asks() == ((Permission.WRITE, "stt"), (Permission.WRITE, "tts"))
 
 
 def test_claims_tell_no_reply_from_the_default_one() -> None:

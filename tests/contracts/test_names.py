@@ -1,5 +1,6 @@
 """Names and times of the wire."""
 
+import unicodedata
 from typing import Any
 
 import pytest
@@ -36,6 +37,26 @@ def test_names(kind: Any, good: list[str], bad: list[str]) -> None:
     """Each kind of name takes its alphabet and length only: no wildcard, no line break, no other script."""
     assert [name for name in good if not takes(kind, name)] == []
     assert [name for name in [*bad, *NEVER_A_NAME] if takes(kind, name)] == []
+
+
+@given(st.characters(codec="utf-8"))
+def test_a_profile_is_named_with_any_character_but_a_control_character(character: str) -> None:
+    """Whatever is not of Unicode's category Cc, by itself and up to a hundred times."""
+    good = unicodedata.category(character) != "Cc"
+    assert takes(names.ProfileName, character) == takes(names.ProfileName, character * 100) == good
+    assert not takes(names.ProfileName, character * 101)
+
+
+@pytest.mark.parametrize("control", [*map(chr, range(0x20)), *map(chr, range(0x7F, 0xA0))])
+def test_no_control_character_is_in_the_name_of_a_profile(control: str) -> None:
+    """Neither alone nor at any place."""
+    assert [name for name in (control, f"a{control}", f"{control}a") if takes(names.ProfileName, name)] == []
+
+
+@pytest.mark.parametrize("value", ["", 1, None, True, ["a"], b"a", "\ud800"])
+def test_the_name_of_a_profile_is_text(value: object) -> None:
+    """And not empty."""
+    assert not takes(names.ProfileName, value)
 
 
 def test_reason_is_at_most_500_characters() -> None:

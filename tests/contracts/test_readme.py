@@ -26,7 +26,7 @@ def test_nothing_of_the_wire_is_left_out() -> None:
     """Every command, parameter, error code, limit and audit action stands on a page, and why a message is dropped."""
     pages = page() + page("commands.md")
     reasons = re.findall(r'NotSignedError\(.*?"([a-z_]+)"(?: if .* else "([a-z_]+)")?', inspect.getsource(signing))
-    params = {name for command in COMMANDS.values() for name in command.model_fields}
+    params = {field.alias or name for command in COMMANDS.values() for name, field in command.model_fields.items()}
     words = {*COMMANDS, *Code, *Action, *params, *(reason for pair in reasons for reason in pair if reason)}
     assert {"alg_eddsa", "wrong_alg", "unknown_kid"} <= words
     limits = {"max_config_keys", "max_json_levels"}  # told as numbers

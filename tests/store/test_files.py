@@ -20,7 +20,9 @@ from setpointd.store.migrations import migrations
 from tests.store.jobs import job, put, rows
 
 STAMP = Stamp("2026-01-02T00:00:00.000Z", "alice", "r-1")
-STEPS = ["first_tables", "one_outbox_row_each"]
+STEPS = ["first_tables", "one_outbox_row_each", "profiles"]
+NOW = len(STEPS)
+"""The format of this program."""
 
 
 def write_outside(data_dir: Path, run: Callable[[Tx], object]) -> None:
@@ -115,8 +117,8 @@ def test_a_store_of_a_newer_format_is_refused_and_left_alone(data_dir: Path) -> 
     change(data_dir, *NEWER)
     before = content(data_dir)
     for line in refusals(data_dir):
-        assert "of format 3 (of_tomorrow)" in line
-        assert "up to format 2: use the newer setpointd" in line
+        assert f"of format {NOW + 1} (of_tomorrow)" in line
+        assert f"up to format {NOW}: use the newer setpointd" in line
     assert content(data_dir) == before
 
 
@@ -150,7 +152,7 @@ def test_a_half_migrated_store_that_cannot_be_completed_is_refused(first_format:
         open_writer(first_format)
     line = caught.value.args[0]
     assert "\n" not in line
-    assert "is of format 1, and cannot be brought to format 2" in line
+    assert f"is of format 1, and cannot be brought to format {NOW}" in line
     assert "one_outbox_row_each fails" in line
     assert "restore a backup, or use the setpointd that wrote it" in line
     assert content(first_format) == before
@@ -167,7 +169,7 @@ def test_a_migration_that_fails_half_way_leaves_nothing_of_it(
 
     monkeypatch.setattr(migrations, "_migrations", [*migrations._migrations, migrations._Migration("fails", fails)])  # noqa: SLF001
     before = content(first_format)
-    with pytest.raises(OperatorError, match=r"of format 1, and cannot be brought to format 3 .* fails fails"):
+    with pytest.raises(OperatorError, match=rf"of format 1, and cannot be brought to format {NOW + 1} .* fails fails"):
         open_writer(first_format)
     assert content(first_format) == before
     monkeypatch.undo()

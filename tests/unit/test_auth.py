@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from setpoint_contracts import COMMANDS, Code, Command, Permission, Role, Token
 from setpoint_contracts.names import GLOB_PATTERN, SERVICE_PATTERN
 from setpoint_contracts.timestamps import rfc3339
-from setpointd.auth import Keyring, Principal, authorise, check_token, principal_of
+from setpointd.auth import Keyring, Principal, authorise, check_rights, check_token, principal_of
 from setpointd.errors import Rejected
 
 NOW = 1_767_225_600.0
@@ -61,6 +61,24 @@ def test_a_scope_narrows_a_role(command: Command) -> None:
 def test_what_names_no_service_needs_no_scope() -> None:
     """A command that touches no service is a matter of the role alone."""
     authorise(principal(services=["tts"]), TOKENS)
+
+
+@pytest.mark.parametrize(
+    ("role", "services"),
+    [("viewer", None), ("viewer", ["stt"]), ("admin", ["stt"]), ("admin", ["x"])],
+)
+def test_what_somebody_did_not_name_is_not_named_to_it(role: str, services: list[str] | None) -> None:
+    """Who lacks the permission for one of many services is refused, and learns of none of them."""
+    with pytest.raises(Rejected) as caught:
+        check_rights(principal(role, services), "profile/delete", Permission.DELETE, ["stt", "tts"])
+    assert (caught.value.code, caught.value.details) == (Code.FORBIDDEN, {"needs": Permission.DELETE})
+    assert "tts" not in caught.value.message
+
+
+def test_rights_for_all_or_for_nothing() -> None:
+    """Who has the permission for all of them passes, and so does anybody where there is none."""
+    check_rights(principal(services=["?t*"]), "profile/delete", Permission.DELETE, ["stt", "tts"])
+    check_rights(principal("viewer", ["x"]), "profile/delete", Permission.DELETE, [])
 
 
 @given(

@@ -74,6 +74,12 @@ class ConfigReads(Reading):
         for row in rows:
             yield _document(row), row["keys"]
 
+    def versions(self) -> dict[str, int]:
+        """The living services in the order of their names, each with its newest version."""
+        return dict(
+            self._all("SELECT service, version FROM config_state WHERE deleted = 0 ORDER BY service").fetchall()
+        )
+
     def all(self) -> Iterator[Document]:
         """The newest version of every service, tombstones included."""
         return map(_document, self._all(f"SELECT v.* FROM {_CURRENT} ORDER BY s.service"))  # noqa: S608

@@ -126,3 +126,30 @@ def one_outbox_row_each(db: Database) -> None:
         "CREATE INDEX config_state_tombstones ON config_state (updated_at) WHERE deleted = 1 AND cleared = 0",
     ):
         db.conn.execute(statement)
+
+
+@migrations()
+def profiles(db: Database) -> None:
+    """Profiles. Each names versions, which never change, and holds no config of its own."""
+    for statement in (
+        # revision: that of the store when it was saved
+        """CREATE TABLE profiles (
+            name        TEXT PRIMARY KEY,
+            description TEXT,
+            revision    INTEGER NOT NULL,
+            created_at  TEXT NOT NULL,
+            created_by  TEXT NOT NULL,
+            updated_at  TEXT NOT NULL,
+            updated_by  TEXT NOT NULL
+        )""",
+        # profile: its name
+        """CREATE TABLE profile_services (
+            profile TEXT NOT NULL,
+            service TEXT NOT NULL,
+            version INTEGER NOT NULL,
+            PRIMARY KEY (profile, service)
+        ) WITHOUT ROWID""",
+        # which versions are needed
+        "CREATE INDEX profile_services_version ON profile_services (service, version)",
+    ):
+        db.conn.execute(statement)

@@ -6,6 +6,7 @@ from setpointd.store.audit import AuditReads
 from setpointd.store.config import ConfigReads
 from setpointd.store.identity import IdentityReads
 from setpointd.store.outbox import OutboxReads
+from setpointd.store.profiles import ProfileReads
 from setpointd.store.replies import ReplyReads
 from setpointd.store.tokens import TokenReads
 
@@ -16,6 +17,7 @@ class Snapshot:
     def __init__(self, db: Database) -> None:
         self.identity = IdentityReads(db)
         self.config = ConfigReads(db)
+        self.profiles = ProfileReads(db, self.config)
         self.tokens = TokenReads(db)
         self.replies = ReplyReads(db)
         self.audit = AuditReads(db)

@@ -19,6 +19,7 @@ from setpointd.store.config import ConfigWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
 from setpointd.store.outbox import OutboxWrites
+from setpointd.store.profiles import ProfileWrites
 from setpointd.store.replies import ReplyWrites
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tokens import TokenWrites
@@ -29,6 +30,7 @@ class Tx(Snapshot):
 
     identity: IdentityWrites
     config: ConfigWrites
+    profiles: ProfileWrites
     tokens: TokenWrites
     replies: ReplyWrites
     audit: AuditWrites
@@ -43,6 +45,7 @@ class Tx(Snapshot):
         self.tokens = TokenWrites(db, stamp, self.audit)
         self.replies = ReplyWrites(db)
         self.config = ConfigWrites(db, stamp, self.identity, HistoryWrites(db, stamp), self.audit, self.outbox)
+        self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
