@@ -57,7 +57,7 @@ class ProfileSave(Command):
     name: ClassVar[str] = "profile/save"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = ProfileResult
-    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.ALREADY_EXISTS, Code.TOO_LARGE)
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.ALREADY_EXISTS)
     actions: ClassVar[tuple[Action, ...]] = (Action.SAVE_PROFILE,)
 
     profile: Named
@@ -113,6 +113,7 @@ class ProfileLoad(Change):
     errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.TOO_LARGE)
     actions: ClassVar[tuple[Action, ...]] = (Action.LOAD_PROFILE,)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
+    may_need: ClassVar[tuple[Permission, ...]] = (Permission.DELETE,)
 
     profile: Named
     exact: StrictBool = Field(default=False, description="Delete living services that the profile lacks, too.")

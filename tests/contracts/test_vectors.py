@@ -22,6 +22,8 @@ ANSWERED = [vector for vector in ALL if vector["expect"]["outcome"] != "drop" or
 CARRIED_OUT = [vector for vector in ANSWERED if vector["expect"].get("code") is None] + BEFORE
 # What the claims' own models refuse. These need the daemon's limits, the token's name, or the store's epoch:
 NEEDS_MORE = {"lifetime", "sub-other", "epoch-advance-other-epoch"}
+# What takes a limit that was lowered since the config was written; those of the vectors stand still.
+LOWERED = {("profile/load", Code.TOO_LARGE)}
 BAD_REQUESTS = [v for v in ANSWERED if v["expect"].get("code") == "bad_request" and v["name"] not in NEEDS_MORE]
 
 
@@ -91,7 +93,7 @@ def test_signing_again_gives_the_same_bytes(vector: dict[str, Any]) -> None:
 def test_every_command_has_its_vectors(command: str) -> None:
     """One that is carried out, one for each error that it can give, a bad request, and one that is not allowed."""
     model = COMMANDS[command]
-    wanted = {None, Code.BAD_REQUEST, *model.errors}
+    wanted = {None, Code.BAD_REQUEST, *model.errors} - {code for name, code in LOWERED if name == command}
     if model.needs is not Permission.READ or model.scope is Scope.NAMED:  # else any token may
         wanted.add(Code.FORBIDDEN)
     found = {vector["expect"].get("code") for vector in ANSWERED if vector["topic"] == Topics().command(command)}

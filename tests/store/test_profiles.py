@@ -157,10 +157,10 @@ def test_there_are_so_many_profiles_at_most(db: Database) -> None:
             run(tx, "profile/save", name=f"p{number}")
         with pytest.raises(Rejected) as caught:
             run(tx, "profile/save", name="another")
-        assert (caught.value.code, caught.value.details) == (
-            "too_large",
-            {"profiles": MAX_PROFILES, "max_profiles": MAX_PROFILES},
-        )
+        details = caught.value.details
+        (misfit,) = details.pop("errors")
+        assert (caught.value.code, misfit["field"], misfit["type"]) == ("bad_request", "name", "too_many_profiles")
+        assert details == {"profiles": MAX_PROFILES, "max_profiles": MAX_PROFILES}
         run(tx, "profile/save", name="p7", overwrite=True)
         run(tx, "profile/delete", name="p7")
         run(tx, "profile/save", name="another")

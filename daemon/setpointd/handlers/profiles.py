@@ -10,7 +10,7 @@ from setpoint_contracts import Code, Permission
 from setpoint_contracts.audit import Action
 from setpoint_contracts.profiles import MAX_PROFILES, ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpointd.call import Call
-from setpointd.errors import Rejected
+from setpointd.errors import BadRequest, Rejected
 from setpointd.handlers.writing import Cause, become_all, living
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
@@ -27,8 +27,8 @@ def save(tx: Tx, call: Call, command: ProfileSave) -> Result:
         text = f'there is a profile "{name}" already; choose another name, or say overwrite'
         raise Rejected(Code.ALREADY_EXISTS, text, current=current)
     if current is None and (profiles := tx.profiles.count()) >= MAX_PROFILES:
-        text = f"there are {profiles} profiles; at most {MAX_PROFILES} are kept: delete one, or overwrite it"
-        raise Rejected(Code.TOO_LARGE, text, profiles=profiles, max_profiles=MAX_PROFILES)
+        text = f"would be one more than the {MAX_PROFILES} profiles that are kept; delete one, or overwrite it"
+        raise BadRequest("name", text, "too_many_profiles", profiles=profiles, max_profiles=MAX_PROFILES)
     tx.profiles.save(name, command.description, versions)
     return Result(**(tx.profiles.summary(name) or {}))
 
