@@ -467,13 +467,22 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP INDEX config_state_tombstones;
         ALTER TABLE config_state DROP COLUMN cleared;
         CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref TEXT NOT NULL);
-        DELETE FROM _sqlite_migrations WHERE name = 'one_outbox_row_each';
+        DROP TABLE profiles;
+        DROP TABLE profile_services;
+        DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )
 
 
+def newest_format(data_dir: Path) -> int:
+    """Read the format of a store that this setpointd has just made."""
+    [(steps,)] = rows(data_dir, "SELECT count(*) FROM _sqlite_migrations")
+    return int(steps)
+
+
 def test_newer_store(tmp_path: Path, data_dir: Path) -> None:
     """A store that a newer setpointd wrote is refused in a line that names both formats, and nothing is touched."""
+    known = newest_format(data_dir)
     before = change(data_dir, "INSERT INTO _sqlite_migrations (migration_set, name) VALUES ('setpoint', 'of_tomorrow')")
     token = put(tmp_path / "x.jwk", Token.new("HS256", "x", "x", Role.VIEWER).dump())
     for command in (
@@ -485,8 +494,8 @@ def test_newer_store(tmp_path: Path, data_dir: Path) -> None:
         ("epoch", "advance"),
     ):
         assert refused(*command, "--data-dir", data_dir) == (
-            f"the store in {data_dir} is of format 3 (of_tomorrow), and this setpointd knows up to format 2:"
-            " use the newer setpointd that wrote it"
+            f"the store in {data_dir} is of format {known + 1} (of_tomorrow), and this setpointd knows up to format"
+            f" {known}: use the newer setpointd that wrote it"
         )
     after = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.name != "daemon.lock"}
     assert after == before
@@ -495,15 +504,17 @@ def test_newer_store(tmp_path: Path, data_dir: Path) -> None:
 
 def test_older_store(data_dir: Path) -> None:
     """Reading an older store leaves it as it is; the first command that writes brings it up to date."""
+    known = newest_format(data_dir)
     before = older_store(data_dir)
     [admin] = tokens(data_dir)
     assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
     done("token", "revoke", admin["kid"], "--data-dir", data_dir)
-    assert rows(data_dir, "SELECT count(*) FROM _sqlite_migrations") == [(2,)]
+    assert rows(data_dir, "SELECT count(*) FROM _sqlite_migrations") == [(known,)]
 
 
 def test_half_migrated_store(tmp_path: Path, data_dir: Path) -> None:
     """A store that is partly of the next format, so that it cannot be completed, is refused in one line."""
+    known = newest_format(data_dir)
     older_store(data_dir)
     before = change(data_dir, "CREATE TABLE outbox_before (id INTEGER)")
     for command in (
@@ -512,7 +523,7 @@ def test_half_migrated_store(tmp_path: Path, data_dir: Path) -> None:
         ("epoch", "advance"),
     ):
         line = refused(*command, "--data-dir", data_dir)
-        assert line.startswith(f"the store in {data_dir} is of format 1, and cannot be brought to format 2")
+        assert line.startswith(f"the store in {data_dir} is of format 1, and cannot be brought to format {known}")
     after = {path.name: path.read_bytes() for path in data_dir.iterdir() if path.name != "daemon.lock"}
     assert after == before
 
