@@ -1,6 +1,6 @@
 """Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
 
-from setpoint_contracts import access, audit, config, profiles, system
+from setpoint_contracts import access, audit, config, config_schema, profiles, system
 from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
@@ -23,6 +23,7 @@ __all__ = [
     "access",
     "audit",
     "config",
+    "config_schema",
     "profiles",
     "sign_command",
     "sign_detached",

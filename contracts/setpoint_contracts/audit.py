@@ -18,6 +18,8 @@ class Action(StrEnum):
     SAVE_PROFILE = "save_profile"
     DELETE_PROFILE = "delete_profile"
     LOAD_PROFILE = "load_profile"
+    SET_SCHEMA = "set_schema"
+    DELETE_SCHEMA = "delete_schema"
     CREATE_TOKEN = "create_token"  # noqa: S105 - the name of an action
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an action
     ADVANCE_EPOCH = "advance_epoch"

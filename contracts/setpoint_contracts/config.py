@@ -156,7 +156,7 @@ class Set(Change):
     name: ClassVar[str] = "set"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
-    errors: ClassVar[tuple[Code, ...]] = (Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    errors: ClassVar[tuple[Code, ...]] = (Code.VERSION_CONFLICT, Code.SCHEMA_INVALID, Code.TOO_LARGE)
     actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG,)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
 
@@ -171,7 +171,12 @@ class Patch(Change):
     name: ClassVar[str] = "patch"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = WriteResult
-    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    errors: ClassVar[tuple[Code, ...]] = (
+        Code.NOT_FOUND,
+        Code.VERSION_CONFLICT,
+        Code.SCHEMA_INVALID,
+        Code.TOO_LARGE,
+    )
     actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG,)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
 
@@ -240,7 +245,12 @@ class Apply(Change):
     name: ClassVar[str] = "apply"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = ApplyResult
-    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.VERSION_CONFLICT, Code.TOO_LARGE)
+    errors: ClassVar[tuple[Code, ...]] = (
+        Code.NOT_FOUND,
+        Code.VERSION_CONFLICT,
+        Code.SCHEMA_INVALID,
+        Code.TOO_LARGE,
+    )
     actions: ClassVar[tuple[Action, ...]] = (Action.UPDATE_CONFIG, Action.DELETE_CONFIG)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
     may_need: ClassVar[tuple[Permission, ...]] = (Permission.DELETE,)

@@ -13,13 +13,13 @@ from pydantic_core import core_schema
 from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.commands import COMMANDS, Command
 from setpoint_contracts.config import ConfigDocument, Difference
+from setpoint_contracts.config_schema import DIALECT
 from setpoint_contracts.envelope import Claims, Reply
 from setpoint_contracts.names import KID_PATTERN
 from setpoint_contracts.signing import ALGORITHMS
 from setpoint_contracts.system import EpochClaim, Health
 from setpoint_contracts.tokens import KEY_PATTERN, Token
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
 COMPACT_JWS = r"^\s*[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\s*$"
 DETACHED_JWS = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+$"
 

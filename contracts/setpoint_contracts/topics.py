@@ -9,7 +9,7 @@ MAX_REPLY_TOPIC_BYTES = 256
 MAX_REPLY_TOPIC_LEVELS = 64
 
 
-Own = Literal["health", "epoch", "updated", "keys", "ask"]
+Own = Literal["health", "epoch", "updated", "schema", "keys", "ask"]
 """What the daemon listens to beside commands: its own kind's statements, and the question who is there."""
 
 
@@ -69,6 +69,20 @@ class Topics:
         return topic[len(root) :] if topic.startswith(root) else None
 
     @property
+    def all_schemas(self) -> str:
+        """Filter for the schema of every service."""
+        return self.schema("+")
+
+    def schema(self, service: str) -> str:
+        """Where the JSON Schema of a service's configs is retained."""
+        return f"{self.prefix}config/schema/{service}"
+
+    def schema_service(self, topic: str) -> str | None:
+        """Name the service of a topic below ``config/schema/``; None when the topic is elsewhere."""
+        root = self.schema("")
+        return topic[len(root) :] if topic.startswith(root) else None
+
+    @property
     def epoch(self) -> str:
         """Where the writer's claim is retained (section 7)."""
         return f"{self.prefix}config/epoch"
@@ -97,6 +111,9 @@ class Topics:
         service = self.updated_service(topic)
         if service and "/" not in service:
             return "updated"
+        service = self.schema_service(topic)
+        if service and "/" not in service:
+            return "schema"
         known: dict[str, Own] = {self.health: "health", self.epoch: "epoch", self.keys: "keys", self.look_ask: "ask"}
         return known.get(topic)
 

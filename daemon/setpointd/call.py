@@ -9,6 +9,7 @@ from setpointd.auth import Principal, check_right, check_rights
 from setpointd.keys import Keys
 from setpointd.records import Sighting
 from setpointd.runtime import Runtime
+from setpointd.schema import Schemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Daemon:
     """What the daemon lends to its handlers, made once in ``app``.
 
     ``fresh_id`` gives a random id, ``sighting`` what the broker showed of this store, ``activate`` makes this daemon
-    the writer.
+    the writer, ``schemas`` are those that are compiled (for the writer's thread only).
     """
 
     runtime: Runtime
@@ -24,6 +25,7 @@ class Daemon:
     fresh_id: Callable[[], str]
     sighting: Callable[[], Sighting]
     activate: Callable[[], None]
+    schemas: Schemas = field(default_factory=Schemas)
 
 
 @dataclass(frozen=True, slots=True)

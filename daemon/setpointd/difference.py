@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from setpoint_contracts import strictjson
+from setpointd.pointers import escaped
 from setpointd.records import KeyChange
 
 Json = Any
@@ -23,7 +24,7 @@ def differences(old: Object, new: Object) -> list[dict[str, Json]]:
 
 def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json]]:
     for key in sorted(old.keys() | new.keys()):
-        here = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"  # RFC 6901 section 3
+        here = f"{path}/{escaped(key)}"
         if key not in new:
             yield {"op": "remove", "path": here, "old": old[key]}
         elif key not in old:

@@ -169,6 +169,7 @@ class Pipeline:
             return repeated
         check_expiry(attempt.claims, attempt.message, self._clock())  # row 8 again: it may have waited for its turn
         tx.config.check_update = self._render.check_update
+        tx.schemas.check_schema = self._render.check_schema
         dry_run = entry.explained and cast("Change", command).dry_run
         outcome: Result | Rejected
         try:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-OutboxKind = Literal["updated", "audit"]
-"""What waits to be published: the state of a service, or an audit event."""
+OutboxKind = Literal["updated", "schema", "audit"]
+"""What waits to be published: the state of a service, its schema, or an audit event."""
 
 HEAD = ("service", "version", "revision", "epoch", "updated_at", "updated_by")
 """What a document says of itself beside its config, as columns and as members on the wire."""
@@ -55,6 +55,20 @@ class Document:
     def head(self) -> dict[str, Any]:
         """Return the document without its config."""
         return {field: getattr(self, field) for field in HEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaRecord:
+    """The JSON Schema of a service as JSON text, since when it is set, and by whom."""
+
+    service: str
+    updated_at: str
+    updated_by: str | None
+    text: str
+
+    def head(self) -> dict[str, Any]:
+        """Return the record without the schema."""
+        return {"service": self.service, "updated_at": self.updated_at, "updated_by": self.updated_by}
 
 
 @dataclass(frozen=True, slots=True)

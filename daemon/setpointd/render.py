@@ -93,6 +93,19 @@ class Renderer:
         if limit is not None and config_bytes + ENVELOPE_BYTES > limit:
             self.update(document.service, document)
 
+    def schema(self, service: str, text: str | None) -> Outbound:
+        """Render what is retained of a schema, None: nothing is. ``TOO_LARGE``: more than the broker takes."""
+        topic = self._topics.schema(service)
+        message = self._keys.signed(topic, b"" if text is None else text.encode(), retain=True)
+        if excess := self._excess(message):
+            text = f"the schema of {service} would have {excess['bytes']} bytes; the broker takes {excess['max_bytes']}"
+            raise Rejected(Code.TOO_LARGE, text, **excess)
+        return message
+
+    def check_schema(self, service: str, text: str) -> None:
+        """Refuse a schema that the broker would not take: ``TOO_LARGE``."""
+        self.schema(service, text)
+
     def event(self, event: dict[str, Any]) -> Outbound:
         """Render an audit event (wire section 6), without its details if they are too large; the store has them."""
         topic = self._topics.audit(event["action"])

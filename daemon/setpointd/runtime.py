@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from setpoint_contracts.system import Limits, Mode
+from setpointd.records import OutboxKind
 
 
 @dataclass(slots=True)
@@ -11,7 +12,7 @@ class Runtime:
     """One run of the daemon.
 
     ``reason`` says why ``mode`` is not active, ``broker_problem`` why there is no connection (None: there is one).
-    ``max_packet_bytes`` is what the broker takes (None: anything), ``oversized`` are the services whose document is
+    ``max_packet_bytes`` is what the broker takes (None: anything), ``oversized`` are the updates and schemas that are
     larger. ``uptime`` gives seconds, and ``oldest_job_s`` those for which the oldest write has been waiting.
     """
 
@@ -24,4 +25,4 @@ class Runtime:
     reason: str | None = None
     broker_problem: str | None = "not connected yet"
     max_packet_bytes: int | None = None
-    oversized: set[str] = field(default_factory=set)
+    oversized: set[tuple[OutboxKind, str]] = field(default_factory=set)

@@ -12,10 +12,11 @@ from typing import Literal, TypeVar
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenList
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
+from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, config, epoch, profiles, system
+from setpointd.handlers import access, config, epoch, profiles, schemas, system
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
@@ -88,6 +89,10 @@ TABLE = table(
     read(ProfileGet, profiles.get),
     write(ProfileDelete, profiles.delete),
     change(ProfileLoad, profiles.load),
+    write(SchemaSet, schemas.set_schema),
+    read(SchemaGet, schemas.get_schema),
+    read(SchemaList, schemas.list_schemas),
+    write(SchemaDelete, schemas.delete_schema),
     write(EpochAdvance, epoch.advance, while_read_only=True),
     read(TokenList, access.list_tokens),
 )

@@ -17,6 +17,8 @@ def test_topics_are_those_of_the_wire() -> None:
     assert topics.reply("admin", "1") == "config/reply/admin/1"
     assert topics.updated("stt") == "config/updated/stt"
     assert topics.all_updated == "config/updated/+"
+    assert topics.schema("stt") == "config/schema/stt"
+    assert topics.all_schemas == "config/schema/+"
     assert topics.epoch == "config/epoch"
     assert topics.audit("auth_failure") == "audit/config/auth_failure"
     assert topics.health == "system/health/config-manager"
@@ -27,11 +29,12 @@ def test_topics_are_those_of_the_wire() -> None:
 def test_a_prefix_stands_before_every_topic() -> None:
     """With a prefix, each topic is the plain one behind it."""
     plain, prefixed = Topics(), Topics("site1/")
-    for name in ("commands", "all_updated", "epoch", "health", "keys", "look_ask"):
+    for name in ("commands", "all_updated", "all_schemas", "epoch", "health", "keys", "look_ask"):
         assert getattr(prefixed, name) == "site1/" + getattr(plain, name)
     assert prefixed.command("set") == "site1/config/cmd/set"
     assert prefixed.reply("a", "b") == "site1/config/reply/a/b"
     assert prefixed.updated("stt") == "site1/config/updated/stt"
+    assert prefixed.schema("stt") == "site1/config/schema/stt"
     assert prefixed.audit("x") == "site1/audit/config/x"
 
 
@@ -43,19 +46,22 @@ def test_names_are_read_back_from_topics(prefix: str) -> None:
     assert topics.command_name(topics.updated("stt")) == ""
     assert topics.updated_service(topics.updated("stt")) == "stt"
     assert topics.updated_service(topics.epoch) is None
+    assert topics.schema_service(topics.schema("stt")) == "stt"
+    assert topics.schema_service(topics.updated("stt")) is None
     assert topics.command_name("other/" + topics.command("set")) == ""
 
 
 @pytest.mark.parametrize("prefix", ["", "site1/"])
 def test_own_topics_are_told_apart(prefix: str) -> None:
-    """Health, epoch, keys, updates and the question who is there are known; others are not, nor another prefix."""
+    """The daemon's own topics are known, the question who is there too; others are not, nor another prefix."""
     topics = Topics(prefix)
     assert topics.own(topics.health) == "health"
     assert topics.own(topics.epoch) == "epoch"
     assert topics.own(topics.updated("stt")) == "updated"
+    assert topics.own(topics.schema("stt")) == "schema"
     assert topics.own(topics.keys) == "keys"
     assert topics.own(topics.look_ask) == "ask"
-    others = (f"{topics.look}/1", topics.command("set"), topics.updated("a/b"), topics.updated(""), "")
+    others = (f"{topics.look}/1", topics.command("set"), topics.updated("a/b"), topics.schema(""), "")
     assert [topics.own(topic) for topic in others] == [None] * 5
     assert Topics(prefix + "x/").own(topics.epoch) is None
 

@@ -69,7 +69,9 @@ async def test_nobody_gets_in_without_a_password(guarded: GuardedBroker) -> None
         await guarded.client(None).__aenter__()
 
 
-@pytest.mark.parametrize("topic", ["config/updated/stt", "config/reply/admin/1", "config/epoch", "system/health/x"])
+@pytest.mark.parametrize(
+    "topic", ["config/updated/stt", "config/schema/stt", "config/reply/admin/1", "config/epoch", "system/health/x"]
+)
 async def test_a_principal_cannot_speak_as_the_daemon(guarded: GuardedBroker, topic: str) -> None:
     """What only the daemon publishes is not taken from anybody else, over TLS either."""
     async with guarded.client("admin", tls=True) as admin, guarded.client("config-manager") as daemon:

@@ -469,6 +469,7 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref TEXT NOT NULL);
         DROP TABLE profiles;
         DROP TABLE profile_services;
+        DROP TABLE config_schemas;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )

@@ -20,7 +20,7 @@ from setpointd.store.migrations import migrations
 from tests.store.jobs import job, put, rows
 
 STAMP = Stamp("2026-01-02T00:00:00.000Z", "alice", "r-1")
-STEPS = ["first_tables", "one_outbox_row_each", "profiles"]
+STEPS = ["first_tables", "one_outbox_row_each", "profiles", "schemas_of_configs"]
 NOW = len(STEPS)
 """The format of this program."""
 

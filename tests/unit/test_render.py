@@ -125,6 +125,20 @@ def test_an_update_is_the_document_retained_and_signed() -> None:
     assert renderer().update("stt", None) == Outbound(TOPICS.updated("stt"), b"", retain=True)
 
 
+def test_a_schema_is_its_text_retained_and_signed() -> None:
+    """Where there is none the topic is cleared, unsigned; one that the broker would not take is refused."""
+    text = '{"title":"é"}'
+    message = renderer().schema("stt", text)
+    assert (message.topic, message.payload, message.retain) == (TOPICS.schema("stt"), text.encode(), True)
+    assert message.jws is not None
+    assert KEYS.made(message.topic, message.payload, message.jws)
+    assert renderer().schema("stt", None) == Outbound(TOPICS.schema("stt"), b"", retain=True)
+    renderer(LIMIT).check_schema("stt", text)
+    with pytest.raises(Rejected) as caught:
+        renderer(LIMIT).check_schema("stt", "x" * LIMIT)
+    assert (caught.value.code, caught.value.details["max_bytes"]) == (Code.TOO_LARGE, LIMIT)
+
+
 def test_a_stored_reply_is_repeated_byte_for_byte() -> None:
     """The same command gets the very bytes it got before, wherever it wants them now."""
     stored = StoredReply(b"digest", b'{"stored": 1}')

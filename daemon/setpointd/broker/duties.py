@@ -28,7 +28,7 @@ from setpointd.keys import Keys
 from setpointd.log import logger
 from setpointd.messages import Inbound, Outbound
 from setpointd.packets import ENVELOPE_BYTES
-from setpointd.records import Identity, Stamp
+from setpointd.records import Identity, OutboxKind, Stamp
 from setpointd.store import Store, Tx
 
 HealthEvent = Literal["online", "mode"]
@@ -93,7 +93,7 @@ class Duties:
         topics = self._topics
         self._unchecked = None
         await session.subscribe([topics.commands])
-        own = [topics.health, topics.epoch, topics.keys, topics.all_updated, topics.look_ask]
+        own = [topics.health, topics.epoch, topics.keys, topics.all_updated, topics.all_schemas, topics.look_ask]
         # At QoS 0, so that while the daemon is away nobody can fill the commands' queue with these.
         await session.subscribe(own, qos=0, no_local=True)
 
@@ -195,7 +195,7 @@ class Duties:
         And every one that may be larger than this broker takes, so that it is told of.
         """
         current = await self._store.read(partial(retainable, topics=self._topics))
-        there = {topic: said for topic, said in retained.items() if self._topics.updated_service(topic) is not None}
+        there = {topic: said for topic, said in retained.items() if self._of_service(topic) is not None}
         same = {topic for topic, said in there.items() if said.payload == current.get(topic)}
         self._unchecked = {topic: there[topic] for topic in same}
         large = {
@@ -222,13 +222,22 @@ class Duties:
                 await asyncio.sleep(0)
 
     async def _announce(self, topics: Iterable[str]) -> None:
-        """Have the state of services published, some at a time: no write holds up others for long."""
-        services = sorted(service for topic in topics if (service := self._topics.updated_service(topic)) is not None)
-        if services:
-            logger().info("repairing", services=len(services))
-        for start in range(0, len(services), ANNOUNCED_AT_ONCE):
-            some = services[start : start + ANNOUNCED_AT_ONCE]
+        """Have the state of services and their schemas published, some at a time: no write holds up others for long."""
+        due = sorted(found for topic in topics if (found := self._of_service(topic)) is not None)
+        if due:
+            services = sum(kind == "updated" for kind, _ in due)
+            logger().info("repairing", services=services, schemas=len(due) - services)
+        for start in range(0, len(due), ANNOUNCED_AT_ONCE):
+            some = due[start : start + ANNOUNCED_AT_ONCE]
             await self._store.write(Stamp(rfc3339(self._clock()), None), partial(_announce, some))
+
+    def _of_service(self, topic: str) -> tuple[OutboxKind, str] | None:
+        """Say what of which service is retained on a topic; None: it is no service's."""
+        if (service := self._topics.updated_service(topic)) is not None:
+            return "updated", service
+        if (service := self._topics.schema_service(topic)) is not None:
+            return "schema", service
+        return None
 
 
 async def _whenever(due: asyncio.Event, do: Callable[[], Awaitable[None]]) -> None:
@@ -243,6 +252,6 @@ async def _whenever(due: asyncio.Event, do: Callable[[], Awaitable[None]]) -> No
         await asyncio.sleep(EVERY_S)
 
 
-def _announce(services: list[str], tx: Tx) -> None:
-    for service in services:
-        tx.config.announce(service)
+def _announce(due: list[tuple[OutboxKind, str]], tx: Tx) -> None:
+    for kind, service in due:
+        tx.outbox.add(kind, service)

@@ -4,8 +4,8 @@ Rules:
 
 - A row leaves the outbox only after the PUBACK of what was published for it, and only if it was not put in again.
 - An ``updated`` row says that a service changed, not how: what is published is its state now. So updates are never
-  published out of order, some are skipped, and the last one always arrives.
-- Each portion has the rows of either kind that wait longest: neither can hold up the other.
+  published out of order, some are skipped, and the last one always arrives. A ``schema`` row says so of its schema.
+- Each portion has the rows of every kind that wait longest: none can hold up another.
 - What the broker refuses stays, and is tried again now and then. A document that it would not take for its size leaves
   the outbox, and is looked at again when it changes and at every connect; so does what cannot be read.
 """
@@ -123,14 +123,18 @@ class Outbox:
         if row.kind == "audit":
             event = snapshot.audit.event(row.ref)
             return None if event is None else self._render.event(event)
+        document = (row.kind, row.ref)
         try:
-            message = self._render.update(row.ref, snapshot.config.to_publish(row.ref))
+            if row.kind == "schema":
+                message = self._render.schema(row.ref, snapshot.schemas.text(row.ref))
+            else:
+                message = self._render.update(row.ref, snapshot.config.to_publish(row.ref))
         except Rejected as excess:
-            if row.ref not in self._runtime.oversized:
-                self._runtime.oversized.add(row.ref)
-                logger().warning("document_too_large", service=row.ref, **excess.details)
+            if document not in self._runtime.oversized:
+                self._runtime.oversized.add(document)
+                logger().warning("document_too_large", kind=row.kind, service=row.ref, **excess.details)
             return None
-        self._runtime.oversized.discard(row.ref)
+        self._runtime.oversized.discard(document)
         return message
 
     def _try_again(self) -> None:

@@ -116,6 +116,8 @@ class Position:
         return snapshot.identity.now(), retainable(snapshot, self._topics)
 
     def _remember(self, topic: str, spoken: Spoken) -> None:
+        if self._topics.own(topic) == "schema":
+            return  # what its author wrote, members named epoch and revision too
         service = self._topics.updated_service(topic)
         versions = {} if service is None else {service: spoken.number("version")}
         self._seen = self._seen.joined(Sighting(spoken.number("epoch"), spoken.number("revision"), versions))

@@ -24,9 +24,9 @@ class Witness:
         self._topics = Topics(settings.topic_prefix)
 
     async def look(self) -> dict[str, Retained]:
-        """Return what daemons retain, by topic: health, claim, keys and updates."""
+        """Return what daemons retain, by topic: health, claim, keys, updates and schemas."""
         topics = self._topics
-        filters = (topics.health, topics.epoch, topics.keys, topics.all_updated)
+        filters = (topics.health, topics.epoch, topics.keys, topics.all_updated, topics.all_schemas)
         return await look.look(self._settings, filters, topics.look)
 
     async def alive(self, sight: Sight) -> str | None:
@@ -88,7 +88,8 @@ class Witness:
 def retainable(snapshot: Snapshot, topics: Topics) -> dict[str, bytes]:
     """Return what a store would have retained of its services: topic → payload."""
     documents = snapshot.config.retained()
-    return {topics.updated(document.service): retained_payload(document) for document in documents}
+    updates = {topics.updated(document.service): retained_payload(document) for document in documents}
+    return updates | {topics.schema(service): text.encode() for service, text in snapshot.schemas.retained()}
 
 
 def _life(spoken: Spoken | None) -> tuple[bool, object] | None:

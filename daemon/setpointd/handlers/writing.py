@@ -16,6 +16,7 @@ from setpointd.difference import differences
 from setpointd.errors import BadRequest, Rejected, VersionConflict
 from setpointd.records import Document
 from setpointd.render import Result
+from setpointd.schema import Failing
 from setpointd.store import Tx
 
 
@@ -56,13 +57,25 @@ def living(service: str, document: Document | None, when: str = "") -> Document:
 
 
 def put(tx: Tx, call: Call, service: str, before: Document | None, config: dict[str, Any], cause: Cause) -> Result:
-    """Make a config the newest version of a service, unless it is that already."""
-    _check_size(config, call.limits)
+    """Make a config the newest version of a service, unless it is that already; what is, is not judged again."""
+    text = strictjson.dumps(config)
+    _check_size(config, text, call.limits)
     old = before.config if before is not None else None
     diff = differences(old or {}, config)
     if old is not None and before is not None and not diff:
         return Result(before, changed=False, diff=[])
+    schema = tx.schemas.text(service)
+    if schema is not None and (failing := call.daemon.schemas.of(schema).failing(config, text)):
+        raise schema_invalid(service, failing)
     return Result(_write(tx, service, before, config, cause), changed=True, diff=diff)
+
+
+def schema_invalid(service: str, failing: list[Failing], advice: str = "") -> Rejected:
+    """Make the refusal of a config that does not fit its schema."""
+    first, more = failing[0], len(failing) - 1
+    where = first["pointer"] or "the config"
+    message = f"{service} does not fit its schema: {where}: {first['message']}{f', and {more} more' if more else ''}"
+    return Rejected(Code.SCHEMA_INVALID, message + advice, service=service, errors=failing)
 
 
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:
@@ -102,8 +115,8 @@ def _write(tx: Tx, service: str, before: Document | None, config: dict[str, Any]
     )
 
 
-def _check_size(config: dict[str, Any], limits: Limits) -> None:
-    size = len(strictjson.dumps(config).encode())
+def _check_size(config: dict[str, Any], text: str, limits: Limits) -> None:
+    size = len(text.encode())
     if size > limits.max_config_bytes:
         message = f"the config has {size} bytes; at most {limits.max_config_bytes} are allowed"
         raise Rejected(Code.TOO_LARGE, message, bytes=size, max_bytes=limits.max_config_bytes)

@@ -185,12 +185,10 @@ class ConfigWrites(ConfigReads, Writing):
         above: int = 0,
         checked: bool = True,
     ) -> Document:
-        if self.revision is None:
-            self.revision = self._identity.next_revision()
         document = Document(
             service=service,
             version=max(0 if base is None else base.version, above) + 1,
-            revision=self.revision,
+            revision=self.take_revision(),
             epoch=self._identity.now().epoch,
             updated_at=self._stamp.at,
             updated_by=self._stamp.by,
@@ -205,6 +203,12 @@ class ConfigWrites(ConfigReads, Writing):
         self._history.add(document, changes, reason)
         self.announce(service)
         return document
+
+    def take_revision(self) -> int:
+        """Return the revision of the job's writes, taken when it is first asked for."""
+        if self.revision is None:
+            self.revision = self._identity.next_revision()
+        return self.revision
 
     def announce(self, service: str) -> None:
         """Have the state of a service published (or its topic cleared, when nothing of it is to be retained)."""

@@ -153,3 +153,14 @@ def profiles(db: Database) -> None:
         "CREATE INDEX profile_services_version ON profile_services (service, version)",
     ):
         db.conn.execute(statement)
+
+
+@migrations()
+def schemas_of_configs(db: Database) -> None:
+    """The JSON Schema that the configs of a service have to fit."""
+    db.conn.execute("""CREATE TABLE config_schemas (
+        service     TEXT PRIMARY KEY,
+        schema_json TEXT NOT NULL,
+        updated_at  TEXT NOT NULL,
+        updated_by  TEXT NOT NULL
+    )""")

@@ -1,4 +1,4 @@
-"""What the broker has not confirmed yet: ``outbox``, one row for each service or audit event."""
+"""What the broker has not confirmed yet: ``outbox``, one row for each service, schema or audit event."""
 
 from collections.abc import Collection, Iterable
 from itertools import islice

@@ -8,6 +8,7 @@ from setpointd.store.identity import IdentityReads
 from setpointd.store.outbox import OutboxReads
 from setpointd.store.profiles import ProfileReads
 from setpointd.store.replies import ReplyReads
+from setpointd.store.schemas import SchemaReads
 from setpointd.store.tokens import TokenReads
 
 
@@ -18,6 +19,7 @@ class Snapshot:
         self.identity = IdentityReads(db)
         self.config = ConfigReads(db)
         self.profiles = ProfileReads(db, self.config)
+        self.schemas = SchemaReads(db)
         self.tokens = TokenReads(db)
         self.replies = ReplyReads(db)
         self.audit = AuditReads(db)

@@ -21,6 +21,7 @@ from setpointd.store.identity import IdentityWrites
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.profiles import ProfileWrites
 from setpointd.store.replies import ReplyWrites
+from setpointd.store.schemas import SchemaWrites
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tokens import TokenWrites
 
@@ -31,6 +32,7 @@ class Tx(Snapshot):
     identity: IdentityWrites
     config: ConfigWrites
     profiles: ProfileWrites
+    schemas: SchemaWrites
     tokens: TokenWrites
     replies: ReplyWrites
     audit: AuditWrites
@@ -46,6 +48,7 @@ class Tx(Snapshot):
         self.replies = ReplyWrites(db)
         self.config = ConfigWrites(db, stamp, self.identity, HistoryWrites(db, stamp), self.audit, self.outbox)
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
+        self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
