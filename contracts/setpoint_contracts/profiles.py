@@ -110,7 +110,7 @@ class ProfileLoad(Change):
     name: ClassVar[str] = "profile/load"
     needs: ClassVar[Permission] = Permission.WRITE
     result: ClassVar[type[Result]] = ChangedServices
-    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.TOO_LARGE)
+    errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND, Code.SCHEMA_INVALID, Code.TOO_LARGE)
     actions: ClassVar[tuple[Action, ...]] = (Action.LOAD_PROFILE,)
     publishes: ClassVar[tuple[str, ...]] = (UPDATED,)
     may_need: ClassVar[tuple[Permission, ...]] = (Permission.DELETE,)

@@ -16,7 +16,7 @@ from tests.unit.test_pipeline import Desk
 from tests.vectors import ALL, MADE, NOW, TOKENS, know
 
 TOPICS = Topics()
-PUBLISHED = {"updated": TOPICS.updated("{service}")}
+PUBLISHED = {"updated": TOPICS.updated("{service}"), "schema": TOPICS.schema("{service}")}
 """What is published for a row of the outbox, but for events."""
 NOT_BY_THE_OUTBOX = {TOPICS.epoch, TOPICS.health}
 
