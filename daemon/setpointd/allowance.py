@@ -1,6 +1,8 @@
-"""How often something may be recorded: a token bucket."""
+"""How often something may be recorded: a token bucket, and one for each of several keys."""
 
+import threading
 from collections.abc import Callable
+from functools import partial
 
 
 class Allowance:
@@ -25,3 +27,22 @@ class Allowance:
         self._level -= 1
         held_back, self._held_back = self._held_back, 0
         return held_back
+
+
+class Allowances:
+    """An ``Allowance`` for each key; of the ``most`` that asked last, so that there are never more. Thread-safe."""
+
+    def __init__(self, *, most: int, burst: int, per_second: float, clock: Callable[[], float]) -> None:
+        self._most = most
+        self._new = partial(Allowance, burst=burst, per_second=per_second, clock=clock)
+        self._by_key: dict[str, Allowance] = {}
+        self._lock = threading.Lock()
+
+    def take(self, key: str) -> int | None:
+        """Ask for one, as of that key's own allowance."""
+        with self._lock:
+            allowance = self._by_key.pop(key, None) or self._new()
+            self._by_key[key] = allowance
+            if len(self._by_key) > self._most:
+                del self._by_key[next(iter(self._by_key))]
+            return allowance.take()

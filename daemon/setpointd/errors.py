@@ -75,6 +75,12 @@ class OperatorError(SetpointdError):
     exit_code = 1
 
 
+class BrokenStoreError(OperatorError):
+    """A store is not as it was written."""
+
+    exit_code = 65  # EX_DATAERR of sysexits.h
+
+
 class SessionTakenOverError(OperatorError):
     """Another client took the daemon's session (MQTT 5 reason 0x8E). Coming back would push that one out in turn."""
 

@@ -17,7 +17,7 @@ from setpoint_contracts.audit import Action
 from setpoint_contracts.signing import NotSignedError
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.address import ReturnAddress
-from setpointd.allowance import Allowance
+from setpointd.allowance import Allowance, Allowances
 from setpointd.auth import Keyring, authorise, check_token
 from setpointd.call import Call, Daemon
 from setpointd.checks import (
@@ -36,6 +36,12 @@ from setpointd.records import Identity, Stamp, StoredReply
 from setpointd.render import Renderer, Reply, Result
 from setpointd.store import Snapshot, Store, Tx
 from setpointd.table import TABLE, Entry
+
+# Of events that anybody can bring about, so many at once for each reason or principal, and then one a minute: whoever
+# goes on for ever fills neither the disk nor the bus.
+EVENT_BURST = 10
+EVENTS_PER_S = 1 / 60
+MAX_DENIED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,8 @@ class Pipeline:
         # One each: retained junk must not hide that somebody tries keys.
         self._retained = Allowance(burst=10, per_second=1.0, clock=clock)
         self._unsigned = Allowance(burst=10, per_second=1.0, clock=clock)
+        events = partial(Allowances, most=MAX_DENIED, burst=EVENT_BURST, per_second=EVENTS_PER_S, clock=clock)
+        self._failures, self._denials = events(), events()
         self._identity = Identity("", 0, 0, None)
 
     async def process(self, message: Inbound) -> Outbound | None:
@@ -157,6 +165,8 @@ class Pipeline:
         try:
             outcome = entry.handler(snapshot, call, command)
         except Rejected as refusal:  # rendered here: the reply names the revision at which it was judged
+            if refusal.code is Code.FORBIDDEN:  # what it touches was not known before it ran; it leaves an event
+                raise
             outcome = refusal
         return self._say(attempt, outcome, snapshot)
 
@@ -177,8 +187,9 @@ class Pipeline:
         except Rejected as refusal:
             outcome = refusal
             call.undone()
-            if refusal.code is Code.FORBIDDEN:  # what it touches was not known before it ran
-                _denied(call.command, refusal, tx)
+            denied = self._denied(attempt.to, refusal)  # what it touches was not known before it ran
+            if denied is not None:
+                denied(tx)
         applied = isinstance(outcome, Result) and not dry_run
         reply = self._render.reply(attempt.to, outcome, tx.identity.now(), attempt.at, applied=applied)
         final = isinstance(outcome, Result) or not outcome.code.retryable
@@ -201,12 +212,20 @@ class Pipeline:
     async def _refuse(self, to: ReturnAddress, refusal: Rejected, now: float) -> Reply:
         at = rfc3339(now)
         try:
-            if refusal.code is Code.FORBIDDEN:
-                await self._store.write(Stamp(at, to.who.name, to.jti), partial(_denied, to.command, refusal))
+            denied = self._denied(to, refusal)
+            if denied is not None:
+                await self._store.write(Stamp(at, to.who.name, to.jti), denied)
             self._identity = await self._store.read(lambda snapshot: snapshot.identity.now())
         except StoreError:
             pass  # logged where it happened; the reply goes out with the revision last seen
         return self._render.reply(to, refusal, self._identity, at)
+
+    def _denied(self, to: ReturnAddress, refusal: Rejected) -> Callable[[Tx], None] | None:
+        """Make the job that records that somebody was denied something; None when there is nothing to record."""
+        if refusal.code is not Code.FORBIDDEN:
+            return None
+        suppressed = self._denials.take(to.who.name)
+        return None if suppressed is None else partial(_permission_denied, to.command, refusal, suppressed)
 
     def _record(self, to: ReturnAddress, reply: Reply, now: float) -> None:
         seconds = self._clock() - now
@@ -223,18 +242,18 @@ class Pipeline:
         )
 
     async def _distrust(self, reason: str, now: float) -> None:
-        suppressed = self._drop(reason, self._unsigned)
+        self._drop(reason, self._unsigned)
+        suppressed = self._failures.take(reason)
         if suppressed is not None:
             with contextlib.suppress(StoreError):  # logged where it happened
                 await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
 
-    def _drop(self, reason: str, allowance: Allowance) -> int | None:
-        """Count a message that is dropped, and log it while the allowance lasts; then, how many were not logged."""
+    def _drop(self, reason: str, allowance: Allowance) -> None:
+        """Count a message that is dropped, and log it while the allowance lasts."""
         self._metrics.dropped(reason)
         suppressed = allowance.take()
         if suppressed is not None:
             self._log.warning("dropped", reason=reason, suppressed=suppressed)
-        return suppressed
 
 
 def _apply(entry: Entry, command: Command, call: Call, tx: Tx, *, dry_run: bool) -> Result:
@@ -259,6 +278,6 @@ def _auth_failure(reason: str, suppressed: int, tx: Tx) -> None:
     tx.audit.record(Action.AUTH_FAILURE, reason=reason, suppressed=suppressed)
 
 
-def _denied(command: str, refusal: Rejected, tx: Tx) -> None:
-    service = refusal.details.get("service")
-    tx.audit.record(Action.PERMISSION_DENIED, service=service, command=command, needs=refusal.details["needs"])
+def _permission_denied(command: str, refusal: Rejected, suppressed: int, tx: Tx) -> None:
+    needs, service = refusal.details["needs"], refusal.details.get("service")
+    tx.audit.record(Action.PERMISSION_DENIED, service=service, command=command, needs=needs, suppressed=suppressed)

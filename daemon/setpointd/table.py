@@ -11,12 +11,13 @@ from typing import Literal, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenList
+from setpoint_contracts.audit_log import AuditQuery
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, config, epoch, profiles, schemas, system
+from setpointd.handlers import access, audit, config, epoch, profiles, schemas, system
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
@@ -95,4 +96,5 @@ TABLE = table(
     write(SchemaDelete, schemas.delete_schema),
     write(EpochAdvance, epoch.advance, while_read_only=True),
     read(TokenList, access.list_tokens),
+    read(AuditQuery, audit.query),
 )

@@ -34,6 +34,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "schema/list": Permission.READ,
         "schema/delete": Permission.MANAGE,
         "token/list": Permission.MANAGE,
+        "audit/query": Permission.MANAGE,
         "epoch/advance": Permission.MANAGE,
     }
     assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {
@@ -72,6 +73,9 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("schema/delete", {"service": "stt"}),
         ("epoch/advance", {}),
         ("epoch/advance", {"expected_epoch": 1767225600}),
+        ("audit/query", {}),
+        ("audit/query", {"action": "auth_failure", "user": "alice", "service": "stt", "limit": 1000, "before": 0}),
+        ("audit/query", {"since": "2026-11-23T10:00:00+01:00", "until": "2026-11-23T10:00:00.123456Z"}),
     ],
 )
 def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
@@ -131,6 +135,14 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("schema/set", {"service": "stt", "content": {}}, "schema"),
         ("schema/set", {"service": "stt", "schema": {}, "dry_run": True}, "dry_run"),
         ("schema/list", {"limit": 0}, "limit"),
+        ("audit/query", {"action": "explode"}, "action"),
+        ("audit/query", {"user": "Alice"}, "user"),
+        ("audit/query", {"since": "yesterday"}, "since"),
+        ("audit/query", {"until": 1795428000}, "until"),
+        ("audit/query", {"limit": 1001}, "limit"),
+        ("audit/query", {"before": -1}, "before"),
+        ("audit/query", {"before": 2**53}, "before"),
+        ("audit/query", {"after": 1}, "after"),
     ],
 )
 def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:

@@ -108,7 +108,7 @@ def wide_umask() -> Iterator[None]:
 def test_version_and_help() -> None:
     """`--version` names the release, every command has help, and `python -m setpointd` is the same."""
     assert done("--version") == f"setpointd {version('setpoint')}\n"
-    for command in ([], ["init"], ["run"], ["dev"], ["token"], ["token", "create"], ["epoch", "advance"]):
+    for command in ([], ["init"], ["run"], ["dev"], ["token"], ["token", "create"], ["epoch", "advance"], ["verify"]):
         assert done(*command, "--help").startswith(f"Usage: {' '.join(['setpointd', *command])} ")
     module = subprocess.run(
         [sys.executable, "-m", "setpointd", "--version"], capture_output=True, text=True, check=True
@@ -440,7 +440,14 @@ def test_tokens_are_audited(tmp_path: Path, data_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("run",), ("token", "list"), ("token", "revoke", "x"), ("token", "import", "TOKEN"), ("epoch", "advance")],
+    [
+        ("run",),
+        ("token", "list"),
+        ("token", "revoke", "x"),
+        ("token", "import", "TOKEN"),
+        ("epoch", "advance"),
+        ("verify",),
+    ],
 )
 def test_without_a_store(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Every command that needs a store says how to make one, and makes none itself."""
@@ -470,6 +477,8 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP TABLE profiles;
         DROP TABLE profile_services;
         DROP TABLE config_schemas;
+        ALTER TABLE audit_log DROP COLUMN hash;
+        ALTER TABLE audit_log DROP COLUMN prev_hash;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )
@@ -493,6 +502,7 @@ def test_newer_store(tmp_path: Path, data_dir: Path) -> None:
         ("token", "import", token),
         ("token", "revoke", "x"),
         ("epoch", "advance"),
+        ("verify",),
     ):
         assert refused(*command, "--data-dir", data_dir) == (
             f"the store in {data_dir} is of format {known + 1} (of_tomorrow), and this setpointd knows up to format"

@@ -15,12 +15,13 @@ from setpoint_contracts import Code
 from setpointd.errors import OperatorError, Rejected
 from setpointd.records import Stamp, StoredReply
 from setpointd.store import Store, Tx
+from setpointd.store.chain import START
 from setpointd.store.files import DATABASE, open_writer, reading, writer_lock, writing
 from setpointd.store.migrations import migrations
-from tests.store.jobs import job, put, rows
+from tests.store.jobs import job, put
 
 STAMP = Stamp("2026-01-02T00:00:00.000Z", "alice", "r-1")
-STEPS = ["first_tables", "one_outbox_row_each", "profiles", "schemas_of_configs"]
+STEPS = ["first_tables", "one_outbox_row_each", "profiles", "schemas_of_configs", "chained_audit_log"]
 NOW = len(STEPS)
 """The format of this program."""
 
@@ -218,9 +219,10 @@ KEPT = ("config_epoch", "config_kv", "config_versions", "config_history", "api_t
 def test_a_store_of_the_first_release_keeps_everything(first_format: Path) -> None:
     """Its rows are what they were, and what waited to be published waits once, in the order in which it came first."""
     with closing(Database(first_format / DATABASE, execute_plugins=False)) as db:
-        before = {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in KEPT}  # noqa: S608
+        before = {table: list(db[table].rows) for table in KEPT}
     with closing(open_writer(first_format)) as db:
-        assert {table: [tuple(row.values()) for row in rows(db, f"SELECT * FROM {table}")] for table in KEPT} == before  # noqa: S608
+        for table, kept in before.items():  # a row may have got more columns
+            assert [{name: row[name] for name in kept[0]} for row in db[table].rows] == kept
         assert [migration.name for migration in migrations.applied(db)] == STEPS
         with job(db) as tx:
             assert [row.ref for row in tx.outbox.first("updated", 9)] == ["stt", "tts"]
@@ -232,6 +234,20 @@ def test_a_store_of_the_first_release_keeps_everything(first_format: Path) -> No
             assert (stt.version, stt.config, tts.deleted) == (2, {"n": 1}, True)
             assert tx.replies.stored("tok_a", "r-3") == StoredReply(b"digest", b"reply")
             assert put("tts", {"n": 2})(tx).version == 3
+            assert [link.id for link in tx.audit.chain(START, 9)] == [1, 2, 3]
+
+
+def test_a_long_log_gets_its_chain(first_format: Path) -> None:
+    """All rows of an older store are chained, also when there are more than are taken in one portion."""
+    change(
+        first_format,
+        """
+        WITH RECURSIVE n (id) AS (SELECT 3 UNION ALL SELECT id + 1 FROM n WHERE id < 20005)
+        INSERT INTO audit_log SELECT id, 'create_token', 'root', NULL, '', NULL, NULL, '{}' FROM n
+        """,
+    )
+    with closing(open_writer(first_format)) as db, job(db) as tx:
+        assert [link.id for link in tx.audit.chain(START, 99_999)] == list(range(1, 20_006))
 
 
 def test_a_migration_that_was_cut_short_is_completed(first_format: Path) -> None:

@@ -1,6 +1,8 @@
 """The token bucket that bounds how often something is recorded."""
 
-from setpointd.allowance import Allowance
+import threading
+
+from setpointd.allowance import Allowance, Allowances
 
 
 class Clock:
@@ -48,3 +50,38 @@ def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
     assert [allowance.take() for _ in range(2)] == [0, None]
     clock.now += 1
     assert allowance.take() == 1
+
+
+def test_each_key_has_its_own() -> None:
+    """What one uses up, no other lacks; each is told what was held back of its own."""
+    clock = Clock()
+    allowances = Allowances(most=9, burst=2, per_second=1.0, clock=clock)
+    assert [allowances.take(key) for key in "aaaaba"] == [0, 0, None, None, 0, None]
+    clock.now += 1
+    assert [allowances.take(key) for key in "ab"] == [3, 0]
+
+
+def test_there_are_never_more_than_so_many() -> None:
+    """Who asked longest ago is forgotten first, and begins anew."""
+    allowances = Allowances(most=2, burst=1, per_second=1.0, clock=Clock())
+    assert [allowances.take(key) for key in "abacb"] == [0, 0, None, 0, 0]
+    assert allowances.take("c") is None
+
+
+def test_several_threads_get_no_more_than_one() -> None:
+    """However many ask at once, as many pass as may, and all the others are counted."""
+    clock = Clock()
+    allowances = Allowances(most=3, burst=10, per_second=1.0, clock=clock)
+    passed: list[int] = []
+
+    def ask() -> None:
+        passed.extend(taken for _ in range(1000) if (taken := allowances.take("a")) is not None)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert passed == [0] * 10
+    clock.now += 1
+    assert allowances.take("a") == 3990

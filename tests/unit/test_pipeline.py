@@ -7,15 +7,19 @@ from typing import Any
 
 import pytest
 
-from setpoint_contracts import COMMANDS, Role, Token, Topics, sign_command
+from setpoint_contracts import COMMANDS, Permission, Role, Token, Topics, sign_command
+from setpoint_contracts.config import Get, Set
 from setpointd.auth import Keyring
+from setpointd.call import Call
 from setpointd.messages import Inbound
 from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
-from setpointd.render import Renderer
+from setpointd.render import Renderer, Result
 from setpointd.store import Store
+from setpointd.store.audit import AuditFilter
 from setpointd.store.files import create
+from setpointd.table import TABLE, Entry, change, read
 from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.unit.claims import TOPICS
 
@@ -101,6 +105,73 @@ async def test_what_is_retained_or_not_signed_is_never_answered(desk: Desk) -> N
         None,
     ]
     assert await desk.revision() == 0
+
+
+async def events(desk: Desk, action: str) -> list[dict[str, Any]]:
+    """Read the details of all events of an action, the oldest first."""
+    wanted = AuditFilter(action=action)
+    found, _ = await desk.store.read(lambda snapshot: snapshot.audit.page(wanted, None, 1000))
+    return [event["details"] for event in reversed(found)]
+
+
+async def test_a_flood_of_what_is_not_signed_leaves_ten_events_and_one_a_minute(desk: Desk) -> None:
+    """Each reason by itself, so that garbage does not hide that somebody tries keys; every one left out is counted."""
+    stranger = signed(token=Token.new("HS256", "tok_x", "x", Role.ADMIN))
+    for second in range(181):
+        for _ in range(5):
+            assert await desk.send(b"garbage") is None
+        if second % 60 == 0:
+            assert await desk.send(stranger) is None
+        desk.now += 1
+    told = await events(desk, "auth_failure")
+    garbage = [details["suppressed"] for details in told if details["reason"] == "not_jws"]
+    assert garbage == [0] * 10 + [60 * 5 - 10, 60 * 5 - 1, 60 * 5 - 1]
+    assert [details["suppressed"] for details in told if details["reason"] == "unknown_kid"] == [0] * 4
+    assert len(told) == len(garbage) + 4
+
+
+async def test_a_flood_of_what_is_denied_leaves_ten_events_and_one_a_minute(desk: Desk) -> None:
+    """Every command is answered all the same, and what one principal does hides nothing of another."""
+    for second in range(120):
+        for n in range(3):
+            jti, params = f"{second}-{n}", {**SET, "dry_run": n == 1}
+            reply = await desk.ask(signed(params=params, token=VIEWER, jti=jti, issued_at=desk.now))
+            assert code_of(reply) == "forbidden"
+        desk.now += 1
+    other = Token.new("HS256", "tok_o", "olga", Role.VIEWER)
+    desk.pipeline.keyring = Keyring([ALICE, VIEWER, other])
+    assert code_of(await desk.ask(signed(token=other, issued_at=desk.now))) == "forbidden"
+    told = await events(desk, "permission_denied")
+    assert [details["suppressed"] for details in told] == [0] * 10 + [60 * 3 - 10, 0]
+    assert told[0] == {"command": "set", "needs": "config.write", "suppressed": 0}
+    assert await desk.revision() == 0
+
+
+def deny(_access: object, call: Call, command: Get | Set) -> Result:
+    """Refuse as a handler does that learns from the store what is touched."""
+    call.needs(Permission.DELETE, command.service)
+    return Result()
+
+
+@pytest.mark.parametrize("entry", [read(Get, deny), change(Set, deny)], ids=["read", "write"])
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_what_a_handler_denies_is_bounded_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, entry: Entry, *, dry_run: bool
+) -> None:
+    """A right that is asked for while the command runs leaves an event like any other; the command leaves nothing."""
+    monkeypatch.setitem(TABLE, entry.model.name, entry)
+    operator = Token.new("HS256", "tok_o", "olga", Role.OPERATOR)
+    desk.pipeline.keyring = Keyring([operator])
+    name = entry.model.name
+    params = {"service": "stt"} | ({"config": {}, "dry_run": dry_run} if name == "set" else {})
+    for n in range(15):
+        reply = await desk.ask(signed(name, params, operator, jti=f"j-{n}"), name)
+        assert (code_of(reply), reply["error"]["details"]["needs"]) == ("forbidden", "config.delete")
+    desk.now += 60
+    await desk.ask(signed(name, params, operator, jti="last", issued_at=desk.now), name)
+    told = await events(desk, "permission_denied")
+    assert [details["suppressed"] for details in told] == [0] * 10 + [5]
+    assert {details["needs"] for details in told} == {"config.delete"}
 
 
 async def test_the_same_command_again_is_answered_as_before(desk: Desk) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "run": ("setpointd.operator.run", "Run the daemon until SIGTERM or Ctrl-C."),
     "dev": ("setpointd.operator.dev", "Try it out: a private broker and the daemon, until Ctrl-C."),
     "token": ("setpointd.operator.tokens", "Make, import, list and revoke tokens."),
+    "verify": ("setpointd.operator.verify", "Prove that a store is as it was written."),
     "epoch": ("setpointd.operator.epoch", "Make a store the truth after two have parted."),
 }
 """Every command: the module that holds it as ``command``, and what it does."""

@@ -26,6 +26,7 @@ from setpoint_contracts.tokens import Algorithm, TokenFileError
 from setpointd import loaded
 from setpointd.errors import OperatorError
 from setpointd.keys import Keys, write_private
+from setpointd.operator.data_dir import data_dir_option
 from setpointd.records import Stamp
 from setpointd.store.files import reading, writing
 
@@ -39,14 +40,6 @@ _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TTL = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
 _MAX_TTL_S = 100 * 365 * _UNIT_S["d"]
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    envvar="SETPOINT_DATA_DIR",
-    show_envvar=True,
-    required=True,
-    help="Directory with the store.",
-)
 _a_file = click.Path(path_type=Path)
 
 
@@ -126,7 +119,7 @@ def command() -> None:
 @click.option("--alg", type=click.Choice(get_args(Algorithm)), help="How it signs. Default: HS256, a shared secret.")
 @click.option("--public-key", type=_a_file, metavar="FILE", help="The owner's Ed25519 public key, as PEM or JWK.")
 @click.option("--out", type=_a_file, metavar="FILE", help="New file for the token, readable by its owner only.")
-@_data_dir
+@data_dir_option
 def create(
     data_dir: Path,
     name: str,
@@ -162,7 +155,7 @@ def create(
 
 @command.command("import")
 @click.argument("file", type=_a_file)
-@_data_dir
+@data_dir_option
 def import_(data_dir: Path, file: Path) -> None:
     """Add the token in FILE to the store and print its kid.
 
@@ -185,7 +178,7 @@ def import_(data_dir: Path, file: Path) -> None:
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help='As JSON, {"tokens":[…]}, for programs.')
-@_data_dir
+@data_dir_option
 def list_(data_dir: Path, *, as_json: bool) -> None:
     """List all tokens, oldest first, without their keys."""
     with reading(data_dir) as snapshot:
@@ -195,7 +188,7 @@ def list_(data_dir: Path, *, as_json: bool) -> None:
 
 @command.command("revoke")
 @click.argument("kid")
-@_data_dir
+@data_dir_option
 def revoke(data_dir: Path, kid: str) -> None:
     """Revoke the token KID for good. `setpointd token list` shows the kids."""
     with writing(data_dir, stamp()) as tx:

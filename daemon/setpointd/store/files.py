@@ -54,6 +54,8 @@ def reading(data_dir: Path) -> Iterator[Snapshot]:
         # A store that nobody has open is all in one file. Opened the usual way it would get a log and an index to that,
         # which a reader cannot take away again.
         idle = _try(held, writer_lock(data_dir, 0.0)) and not _log(data_dir).exists()
+        if not idle:
+            held.close()  # who has it open must not wait for a reader
         with contextlib.closing(open_reader(data_dir, changing=not idle)) as db:
             _check(db, data_dir)
             with db.atomic():

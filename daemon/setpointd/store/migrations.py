@@ -2,6 +2,8 @@
 
 from sqlite_utils import Database, Migrations
 
+from setpointd.store.chain import MEMBERS, START
+
 migrations = Migrations("setpoint")
 
 
@@ -164,3 +166,21 @@ def schemas_of_configs(db: Database) -> None:
         updated_at  TEXT NOT NULL,
         updated_by  TEXT NOT NULL
     )""")
+
+
+@migrations()
+def chained_audit_log(db: Database) -> None:
+    """Every row of the audit log has the hash of the row before it, and its own; see ``chain``."""
+    for column in ("prev_hash", "hash"):
+        db.conn.execute(f"ALTER TABLE audit_log ADD COLUMN {column} BLOB NOT NULL DEFAULT x''")
+    last, portion = START, 10_000
+    while rows := db.conn.execute(
+        f"SELECT {MEMBERS} FROM audit_log WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
+        (last.id, portion),
+    ).fetchall():
+        chained = []
+        for row in rows:
+            link = last.then(tuple(row))
+            chained.append((last.hash, link.hash, link.id))
+            last = link
+        db.conn.executemany("UPDATE audit_log SET prev_hash = ?, hash = ? WHERE id = ?", chained)
