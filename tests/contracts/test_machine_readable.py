@@ -2,7 +2,6 @@
 
 import base64
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import pytest
 from setpoint_contracts import Claims, Topics, strictjson
 from tests.contracts.generate import CONTRACTS
 from tests.contracts.test_vectors import CARRIED_OUT, verify
+from tests.npm import npm_install
 from tests.vectors import FILES
 
 PACKAGES = ("ajv@8.20.0", "@asyncapi/parser@3.6.3")
-NEEDED = "this test needs Node 18 or newer and its npm (Debian: apt install nodejs npm)"
 STAMP = "2026-11-23T10:00:00.123Z"
 HEAD = {"service": "stt", "version": 1, "revision": 1, "epoch": 1, "updated_at": STAMP, "updated_by": "admin"}
 KEY = {"kty": "OKP", "crv": "Ed25519", "x": "bndheRw35ZNLZjZQDAdJhrFI6QEQgSHgxaa-NOEWW-I", "kid": "k", "use": "sig"}
@@ -23,20 +22,8 @@ KEY = {"kty": "OKP", "crv": "Ed25519", "x": "bndheRw35ZNLZjZQDAdJhrFI6QEQgSHgxaa
 
 @pytest.fixture(scope="session")
 def node_modules(pytestconfig: pytest.Config) -> Path:
-    """Install the tools from npm, once, into pytest's cache; return the directory that they are in."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.fail(f"there is no {program}: {NEEDED}", pytrace=False)
-    directory = pytestconfig.cache.mkdir("npm") if pytestconfig.cache else Path()
-    stamp = directory / "installed"
-    if not stamp.exists() or stamp.read_text() != " ".join(PACKAGES):
-        options = ["--no-audit", "--no-fund", "--no-save", "--no-package-lock", "--ignore-scripts"]
-        command = ["npm", "install", "--loglevel=error", f"--prefix={directory}", *options, *PACKAGES]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.fail(f"npm could not install {' and '.join(PACKAGES)}:\n{done.stderr}", pytrace=False)
-        stamp.write_text(" ".join(PACKAGES))
-    return directory
+    """Install the tools from npm."""
+    return npm_install(pytestconfig, *PACKAGES)
 
 
 def header_of(payload: str) -> dict[str, Any]:

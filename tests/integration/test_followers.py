@@ -3,7 +3,6 @@
 import asyncio
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,10 +18,10 @@ from setpoint_contracts.numbers import MAX_INTEGER
 from setpoint_contracts.signing import VerifyingKey
 from tests.caller import Caller, calling, publish_properties, retained
 from tests.daemon import Daemon
+from tests.npm import MQTT, npm_install
 from tests.waiting import DEADLINE_S
 
 EXAMPLES = Path(__file__).parents[2] / "contracts" / "examples"
-PACKAGE = "mqtt@5.16.0"
 LANGUAGES = pytest.mark.parametrize("language", ["python", "node"])
 
 
@@ -48,30 +47,10 @@ Following = Callable[[str], AbstractAsyncContextManager[Follower]]
 
 @pytest.fixture(scope="session")
 def node_project(pytestconfig: pytest.Config) -> Path:
-    """Install the MQTT client that the Node follower needs, once for all runs, and put the follower beside it."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.fail("node or npm is missing: install Node 18 or newer (Debian: apt install nodejs npm)", pytrace=False)
-    assert pytestconfig.cache is not None
-    directory = pytestconfig.cache.mkdir(PACKAGE.replace("@", "-"))
-    installed = directory / "installed"
-    if not installed.exists():
-        _npm_install(directory)
-        installed.touch()
+    """Install the MQTT client that the Node follower needs, and put the follower beside it."""
+    directory = npm_install(pytestconfig, MQTT)
     shutil.copy(EXAMPLES / "follower.mjs", directory)
     return directory
-
-
-def _npm_install(directory: Path) -> None:
-    """Install the package into the directory, from the registry that npm is configured for."""
-    options = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
-    command = ["npm", "install", "--loglevel=error", *options, "--prefix", str(directory), PACKAGE]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-        failure = done.stderr.partition("\n")[0] if done.returncode else None
-    except subprocess.TimeoutExpired:
-        failure = "nothing came within 50 s"
-    if failure is not None:
-        pytest.fail(f"npm could not install {PACKAGE}; is its registry within reach? {failure}", pytrace=False)
 
 
 @pytest.fixture
