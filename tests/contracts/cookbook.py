@@ -89,6 +89,21 @@ RECIPES = [
     Recipe("delete", "A tombstone; the history stays.", {"service": "tts"}),
     Recipe("get", "A deleted service is not there, and the refusal has its tombstone.", {"service": "tts"}),
     Recipe("set", "What does not fit is named.", {"service": "stt", "config": {"9": 1}, "color": "red"}),
+    Recipe(
+        "profile/save",
+        "Keep what all services hold, under a name.",
+        {"name": "night shift", "description": "quiet"},
+        heading="Profiles",
+    ),
+    Recipe("set", "Then something changes.", {"service": "stt", "config": {"threads": 8}}),
+    Recipe("profile/list", "What is kept?", {}),
+    Recipe("profile/get", "With all configs.", {"name": "night shift"}),
+    Recipe(
+        "profile/load",
+        "Bring every service back to it, in one revision; `dry_run` would only show it.",
+        {"name": "night shift", "reason": "it is late"},
+    ),
+    Recipe("profile/delete", "The services stay as they are.", {"name": "night shift"}),
     Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
     Recipe("status", "How does it do?", {}, heading="Operating"),
     Recipe(
