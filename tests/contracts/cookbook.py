@@ -104,6 +104,27 @@ RECIPES = [
         {"name": "night shift", "reason": "it is late"},
     ),
     Recipe("profile/delete", "The services stay as they are.", {"name": "night shift"}),
+    Recipe(
+        "schema/set",
+        "From now on every write of the service is held against it.",
+        {
+            "service": "stt",
+            "schema": {
+                "type": "object",
+                "properties": {"language": {"enum": ["de", "en"]}, "threads": {"type": "integer", "maximum": 8}},
+                "required": ["language"],
+            },
+        },
+        heading="Schemas",
+    ),
+    Recipe(
+        "patch",
+        "What does not fit is told with JSON Pointers, and nothing is written.",
+        {"service": "stt", "patch": {"language": "nl", "threads": 16}},
+    ),
+    Recipe("schema/get", "The schema of a service.", {"service": "stt"}),
+    Recipe("schema/list", "Which services have one?", {}),
+    Recipe("schema/delete", "Configs are not judged any more.", {"service": "stt"}),
     Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
     Recipe("status", "How does it do?", {}, heading="Operating"),
     Recipe(
