@@ -126,6 +126,12 @@ RECIPES = [
     Recipe("schema/list", "Which services have one?", {}),
     Recipe("schema/delete", "Configs are not judged any more.", {"service": "stt"}),
     Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
+    Recipe(
+        "audit/query",
+        "Who did what to a service, the newest first; `next` goes into `before`.",
+        {"service": "stt", "limit": 2},
+        heading="Audit",
+    ),
     Recipe("status", "How does it do?", {}, heading="Operating"),
     Recipe(
         "epoch/advance",
