@@ -62,12 +62,12 @@ class Run:
 class Connection:
     """A connection to the broker on a port of 127.0.0.1, subscribed to some filters."""
 
-    def __init__(self, port: int, filters: Iterable[str]) -> None:
+    def __init__(self, port: int, filters: Iterable[str], client_id: str = "setpoint-bench") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         # Clean start, no keep-alive, no properties.
-        self._exchange(_packet(_CONNECT, _text("MQTT") + b"\x05\x02\x00\x00\x00" + _text("setpoint-bench")), _CONNACK)
+        self._exchange(_packet(_CONNECT, _text("MQTT") + b"\x05\x02\x00\x00\x00" + _text(client_id)), _CONNACK)
         wanted = b"".join(_text(topic) + bytes([_QOS_1_NOTHING_RETAINED]) for topic in filters)
         self._exchange(_packet(_SUBSCRIBE | _QOS_1, b"\x00\x01\x00" + wanted), _SUBACK)
 
@@ -76,6 +76,10 @@ class Connection:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def send(self, packets: bytes) -> None:
+        """Send packets that nothing comes back for."""
+        self._socket.sendall(packets)
 
     def drive(self, commands: Sequence[Command], in_flight: int, seconds: float = math.inf) -> Run:
         """Send commands, ``in_flight`` at a time, until all are done or no more are begun because time is up.
@@ -214,3 +218,8 @@ def publish_packet(number: int, topic: str, payload: str) -> bytes:
     """A PUBLISH; ``number`` counts the messages of a connection."""
     packet_id = (number % _PACKET_IDS + 1).to_bytes(2)
     return _packet(_PUBLISH | _QOS_1, _text(topic) + packet_id + b"\x00" + payload.encode())
+
+
+def packet_of_qos_0(topic: str, payload: str) -> bytes:
+    """A PUBLISH that nobody acknowledges."""
+    return _packet(_PUBLISH, _text(topic) + b"\x00" + payload.encode())

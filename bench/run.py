@@ -29,7 +29,7 @@ from setpointd.errors import OperatorError
 from setpointd.operator import mosquitto
 
 HOST = "127.0.0.1"
-_SETPOINTD = Path(sys.executable).with_name("setpointd")
+SETPOINTD = Path(sys.executable).with_name("setpointd")
 _ECHO = Path(__file__).with_name("echo.py")
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_S = 0.005
@@ -57,12 +57,13 @@ class Daemon:
     """A running ``setpointd run``, seen from outside."""
 
     def __init__(self, data_dir: Path, broker_port: int, log: Path) -> None:
-        self._port = _free_port()
+        self._port = free_port()
         arguments = ["--broker", f"mqtt://{HOST}:{broker_port}", "--http", f"{HOST}:{self._port}"]
+        arguments += ["--rate-limit-per-s", "0"]  # one principal sends all that the daemon can do
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [_SETPOINTD, "run", "--data-dir", data_dir, *arguments],
+                [SETPOINTD, "run", "--data-dir", data_dir, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -76,6 +77,11 @@ class Daemon:
     def wait_drained(self) -> None:
         """Wait until everything that was committed is published, and the broker has confirmed it."""
         self._wait_for(self._drained, "done with its outbox", 10 * _POLL_S)  # a scrape takes it some milliseconds
+
+    def counted(self, series: bytes) -> float:
+        """Add up the series of ``/metrics`` that begin so."""
+        lines = self._get("/metrics")[1].splitlines()
+        return sum(float(line.rpartition(b" ")[2]) for line in lines if line.startswith(series))
 
     def stop(self) -> None:
         """End it and wait for its end; by force when it does not go by itself."""
@@ -136,10 +142,10 @@ def running_echo(broker_port: int) -> Iterator[None]:
 def measure(sizes: Sizes, directory: Path) -> Results:
     """Do all of it in a directory of its own."""
     data_dir, log = directory / "store", directory / "setpointd.log"
-    subprocess.run([_SETPOINTD, "init", "--data-dir", data_dir], stdout=subprocess.DEVNULL, check=True)
+    subprocess.run([SETPOINTD, "init", "--data-dir", data_dir], stdout=subprocess.DEVNULL, check=True)
     commands = Commands(Token.load(data_dir / "admin.jwk"))
     facts = machine(directory, sizes.fsyncs)
-    port = _free_port()
+    port = free_port()
     with mosquitto.running(mosquitto.find(), directory / "broker", port) as broker:
         starts = []
         for _ in range(sizes.starts - 1):
@@ -204,7 +210,8 @@ def _many_at_a_time(make: Make, sizes: Sizes, connection: Connection, daemon: Da
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port of this machine that nobody has."""
     with socket.create_server((HOST, 0)) as found:
         return int(found.getsockname()[1])
 

@@ -1,6 +1,7 @@
 """What a handler is called with, without a daemon around it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from joserfc.jwk import OctKey, OKPKey
 
@@ -18,7 +19,9 @@ from tests.limits import LIMITS
 NOW = 1_767_225_600.0
 """The start of 2026 in POSIX seconds."""
 INSTANCE = "6f7f4a1e-98ff-4a48-9d3f-8f2f5f3c8b11"
-ALICE = principal_of(Token.new("HS256", "tok_a", "alice", Role.ADMIN))
+_TOKEN = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
+ALICE = principal_of(_TOKEN)
+ALICES_KEY = VerifyingKey("HS256", _TOKEN.signing_key())
 
 
 def new_keys(kid: str = "own-key") -> Keys:
@@ -39,17 +42,22 @@ def lend(
     *,
     seen: Sighting | None = None,
     activate: Callable[[], None] = lambda: None,
+    learn: Callable[[Iterable[dict[str, Any]]], None] = lambda _: None,
 ) -> Daemon:
     """Make what a daemon lends to its handlers; nothing was seen on the broker unless told otherwise."""
     return Daemon(
         runtime=runtime or new_runtime(),
         keys=KEYS,
         fresh_id=lambda: "0123456789abcdef",
+        fresh_secret=lambda: bytes(range(32)),
         sighting=lambda: seen or Sighting(),
         activate=activate,
+        learn=learn,
     )
 
 
-def make_call(daemon: Daemon | None = None, who: Principal = ALICE, now: float = NOW) -> Call:
+def make_call(
+    daemon: Daemon | None = None, who: Principal = ALICE, now: float = NOW, key: VerifyingKey = ALICES_KEY
+) -> Call:
     """Make one call, by an administrator unless told otherwise."""
-    return Call("", who, now, rfc3339(now), daemon or lend())
+    return Call("", who, key, now, rfc3339(now), daemon or lend())

@@ -13,4 +13,6 @@ LIMITS = Limits(
     max_packet_bytes=None,
     tombstone_keep_days=30,
     require_expected_version=False,
+    rate_limit_per_s=500,
+    rate_limit_burst=1000,
 )

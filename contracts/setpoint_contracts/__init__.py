@@ -4,6 +4,7 @@ from setpoint_contracts import access, audit, audit_log, config, config_schema, 
 from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
+from setpoint_contracts.sealing import open_sealed, seal_for
 from setpoint_contracts.signing import sign_command, sign_detached, verify_command, verify_detached
 from setpoint_contracts.tokens import Permission, Role, Token
 from setpoint_contracts.topics import Topics
@@ -25,7 +26,9 @@ __all__ = [
     "audit_log",
     "config",
     "config_schema",
+    "open_sealed",
     "profiles",
+    "seal_for",
     "sign_command",
     "sign_detached",
     "system",

@@ -37,6 +37,8 @@ class Limits(BaseModel):
     )
     tombstone_keep_days: Integer = Field(description="How long the tombstone of a deleted service stays retained.")
     require_expected_version: bool
+    rate_limit_per_s: Integer = Field(description="How many commands a second one principal may send; 0: any number.")
+    rate_limit_burst: Integer = Field(description="How many of them at once, after a while without.")
 
 
 class InfoResult(Result):

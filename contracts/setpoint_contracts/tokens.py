@@ -20,7 +20,8 @@ _KEY_LENGTH = 43  # in base64url
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # 43 characters hold two bits more than 32 bytes have: they are zero, or one key would have four spellings.
 KEY_PATTERN = r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$"
-_Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=KEY_PATTERN)]
+Base64Url32 = Annotated[str, StringConstraints(strict=True, pattern=KEY_PATTERN)]
+"""32 bytes as base64url: a key."""
 
 
 class Permission(StrEnum):
@@ -80,9 +81,9 @@ class Token(BaseModel):
     expires_at: Timestamp | None = None
     revoked_at: Timestamp | None = None
     crv: Literal["Ed25519"] | None = None
-    k: _Base64Url32 | None = Field(default=None, repr=False)
-    x: _Base64Url32 | None = None
-    d: _Base64Url32 | None = Field(default=None, repr=False)
+    k: Base64Url32 | None = Field(default=None, repr=False)
+    x: Base64Url32 | None = None
+    d: Base64Url32 | None = Field(default=None, repr=False)
 
     @field_validator("services")
     @classmethod
@@ -115,6 +116,12 @@ class Token(BaseModel):
         return cls.model_validate(
             {**key.as_dict(private=True), "kid": kid, "alg": alg, "name": name, "role": role, **more},
         )
+
+    @classmethod
+    def of_secret(cls, secret: bytes, kid: str, name: str, role: Role, **more: Any) -> Self:
+        """Make an HS256 token of 32 random bytes; ``more`` as for ``new``."""
+        key = {"kty": "oct", "alg": "HS256", "k": to_str(urlsafe_b64encode(secret))}
+        return cls.model_validate({**key, "kid": kid, "name": name, "role": role, **more})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:

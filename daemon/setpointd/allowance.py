@@ -1,4 +1,4 @@
-"""How often something may be recorded: a token bucket, and one for each of several keys."""
+"""How often something may happen: a token bucket, and one for each of several keys."""
 
 import threading
 from collections.abc import Callable
@@ -27,6 +27,10 @@ class Allowance:
         self._level -= 1
         held_back, self._held_back = self._held_back, 0
         return held_back
+
+    def wait_s(self) -> float:
+        """For how many seconds the next one would be held back, as it was when ``take`` was last called."""
+        return max(0.0, 1 - self._level) / self._per_second
 
 
 class Allowances:

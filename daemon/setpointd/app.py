@@ -27,6 +27,7 @@ from setpointd.broker.outbox import Outbox
 from setpointd.broker.position import Position
 from setpointd.call import Daemon
 from setpointd.chores import Chores
+from setpointd.credentials import Credentials
 from setpointd.errors import OperatorError
 from setpointd.keys import Keys
 from setpointd.loaded import DAEMON_LOCK
@@ -84,25 +85,28 @@ async def _run(settings: Settings) -> None:
             metrics=metrics,
             clock=time.time,
         )
+        credentials = Credentials(data_dir=settings.data_dir, store=store, keys=keys)
+        await credentials.load()
         chores = Chores(
-            data_dir=settings.data_dir,
             store=store,
-            keys=keys,
+            credentials=credentials,
             outbox=outbox,
             tombstone_keep_days=settings.tombstone_keep_days,
             clock=time.time,
         )
         pipeline = Pipeline(
             store=store,
-            keyring=await chores.keyring(),
+            keyring=credentials.keyring,
             topics=topics,
             renderer=renderer,
             daemon=Daemon(
                 runtime=runtime,
                 keys=keys,
                 fresh_id=lambda: secrets.token_hex(8),
+                fresh_secret=lambda: secrets.token_bytes(32),
                 sighting=position.sighting,
                 activate=lambda: modes.on("advanced"),
+                learn=credentials.learn,
             ),
             metrics=metrics,
             clock=time.time,

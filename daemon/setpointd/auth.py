@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fnmatch import translate
+from typing import Literal
 
 from setpoint_contracts import Code, Command, Permission, Role, Token
 from setpoint_contracts.signing import VerifyingKey
@@ -29,12 +30,20 @@ class Principal:
 
 
 class Keyring:
-    """The tokens that the daemon knows, each with its key ready for use."""
+    """The tokens that the daemon knows, each with its key ready for use. It changes as they do."""
 
-    def __init__(self, tokens: Iterable[Token]) -> None:
-        self._known = {
-            token.kid: (VerifyingKey(token.alg, token.signing_key()), principal_of(token)) for token in tokens
-        }
+    def __init__(self, tokens: Iterable[Token] = ()) -> None:
+        self._known: dict[str, tuple[VerifyingKey, Principal]] = {}
+        for token in tokens:
+            self.learn(token)
+
+    def learn(self, token: Token) -> None:
+        """Go by a token as it is now."""
+        self._known[token.kid] = (VerifyingKey(token.alg, token.signing_key()), principal_of(token))
+
+    def forget(self, kid: str) -> None:
+        """Know a token no more, if it was known."""
+        self._known.pop(kid, None)
 
     def find(self, kid: str) -> tuple[VerifyingKey, Principal] | None:
         """Return the key and the holder of a token; None when it is not known."""
@@ -61,9 +70,16 @@ def principal_of(token: Token) -> Principal:
 def check_token(who: Principal, now: float) -> None:
     """Refuse a token that was revoked or has run out (wire section 3, row 3)."""
     if who.revoked_at is not None:
-        raise Rejected(Code.TOKEN_REVOKED, f"token {who.kid} was revoked; ask for a new one")
+        raise token_ended(who.kid, "revoked_at")
     if who.expires_at is not None and who.expires_at <= now:
-        raise Rejected(Code.TOKEN_EXPIRED, f"token {who.kid} has expired; ask for a new one")
+        raise token_ended(who.kid, "expires_at")
+
+
+def token_ended(kid: str, by: Literal["revoked_at", "expires_at"]) -> Rejected:
+    """Say that a token does not count, and by which of its times."""
+    if by == "revoked_at":
+        return Rejected(Code.TOKEN_REVOKED, f"token {kid} was revoked; ask for a new one")
+    return Rejected(Code.TOKEN_EXPIRED, f"token {kid} has expired; ask for a new one")
 
 
 def authorise(who: Principal, command: Command) -> None:

@@ -6,7 +6,9 @@ Both are JWK files (RFC 7517) in the data directory, mode 0600: ``seal.jwk`` (32
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -84,6 +86,19 @@ class Keys:
             pass  # told below, without what is in it
         msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
         raise OperatorError(msg)
+
+
+def holder(token: Token, others: Iterable[Token]) -> str | None:
+    """Find another token with the same key, by its kid.
+
+    One key must not have two: whoever holds it could speak for both, and it would outlive a revocation.
+    """
+    for other in others:
+        for member in ("k", "x"):
+            own, its = getattr(token, member), getattr(other, member)
+            if own is not None and its is not None and other.kid != token.kid and compare_digest(own, its):
+                return other.kid
+    return None
 
 
 def read_jwks(payload: bytes) -> dict[str, VerifyingKey]:

@@ -7,6 +7,7 @@ arrival; a write then waits for the store's commit. Nothing here touches the net
 import asyncio
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ from setpoint_contracts.signing import NotSignedError
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.address import ReturnAddress
 from setpointd.allowance import Allowance, Allowances
-from setpointd.auth import Keyring, authorise, check_token
+from setpointd.auth import Keyring, authorise, check_token, token_ended
 from setpointd.call import Call, Daemon
 from setpointd.checks import (
     check_expiry,
@@ -63,7 +64,7 @@ class _Undo(Exception):  # noqa: N818 - a way out of a savepoint, not an error
 
 
 class Pipeline:
-    """What becomes of a message. ``clock`` gives POSIX seconds; ``keyring`` may be replaced while it runs."""
+    """What becomes of a message. ``clock`` gives POSIX seconds; ``keyring`` changes with the tokens of the store."""
 
     def __init__(
         self,
@@ -76,8 +77,8 @@ class Pipeline:
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
-        self.keyring = keyring
         self.last_used: dict[str, str] = {}
+        self._keyring = keyring
         self._log = logger()
         self._store = store
         self._topics = topics
@@ -91,6 +92,7 @@ class Pipeline:
         self._unsigned = Allowance(burst=10, per_second=1.0, clock=clock)
         events = partial(Allowances, most=MAX_DENIED, burst=EVENT_BURST, per_second=EVENTS_PER_S, clock=clock)
         self._failures, self._denials = events(), events()
+        self._rates: dict[str, Allowance] = {}  # by principal: as many as there are tokens, at most
         self._identity = Identity("", 0, 0, None)
 
     async def process(self, message: Inbound) -> Outbound | None:
@@ -100,12 +102,12 @@ class Pipeline:
             self._drop("retained", self._retained)
             return None
         try:
-            signed = verify_command(message.payload, self._limits.max_command_bytes, self.keyring.find)
+            signed = verify_command(message.payload, self._limits.max_command_bytes, self._keyring.find)
         except NotSignedError as refusal:  # row 2
             await self._distrust(refusal.args[0], now)
             return None
         who = signed.signer
-        to = ReturnAddress.of(message, who, self.keyring.key(who.kid), signed.claims, self._topics)
+        to = ReturnAddress.of(message, who, self._keyring.key(who.kid), signed.claims, self._topics)
         try:
             reply = await self._decide(message, to, signed.claims, now)
         except Rejected as refusal:
@@ -133,7 +135,7 @@ class Pipeline:
             check_reply_topic(to)  # row 9
             if entry is None:
                 raise _unknown_command()  # row 10
-            # Row 11, the rate of a principal, is not limited yet.
+            self._check_rate(to.who.name)  # row 11
             command = read_params(entry.model, claims.params)  # row 12
             authorise(to.who, command)  # row 13
             self._check_mode(entry)  # row 14
@@ -143,8 +145,19 @@ class Pipeline:
                 if repeated is not None:
                     return repeated
             raise
-        call = Call(to.command, to.who, now, attempt.at, self._daemon)
+        call = Call(to.command, to.who, to.key, now, attempt.at, self._daemon)
         return await self._run(entry, attempt, command, call)  # row 15
+
+    def _check_rate(self, name: str) -> None:
+        per_second, burst = self._limits.rate_limit_per_s, self._limits.rate_limit_burst
+        if not per_second:
+            return
+        rate = self._rates.get(name)
+        if rate is None:
+            rate = self._rates[name] = Allowance(burst=burst, per_second=per_second, clock=self._clock)
+        if rate.take() is None:
+            text = f"{name} sends more than {per_second} commands a second; send it again after details.retry_after_s"
+            raise Rejected(Code.RATE_LIMITED, text, retry_after_s=math.ceil(rate.wait_s() * 1000) / 1000)
 
     def _check_mode(self, entry: Entry) -> None:
         if self._daemon.runtime.mode != "active" and not entry.while_read_only:
@@ -175,6 +188,8 @@ class Pipeline:
 
     def _write(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, tx: Tx) -> Reply:
         """Run a write and store its reply, all in one transaction (on the writer thread)."""
+        if by := tx.tokens.ended(call.who.kid, attempt.at):  # row 3 again: what went before it may have ended the token
+            raise token_ended(call.who.kid, by)
         if repeated := self._repeat(attempt, tx):  # rows 6 and 7
             return repeated
         check_expiry(attempt.claims, attempt.message, self._clock())  # row 8 again: it may have waited for its turn

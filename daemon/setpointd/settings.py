@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         default=False,
         description="Refuse writes that do not say which version they replace.",
     )
+    rate_limit_per_s: int = Field(
+        default=500,
+        ge=0,
+        le=1_000_000,
+        description="How many commands a second one principal may send, and twice as many at once; 0: any number.",
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto",
         description="How to log to standard error; auto is console on a terminal, else json.",
@@ -290,6 +296,8 @@ class Settings(BaseSettings):
             max_packet_bytes=None,  # the broker's to say
             tombstone_keep_days=self.tombstone_keep_days,
             require_expected_version=self.require_expected_version,
+            rate_limit_per_s=self.rate_limit_per_s,
+            rate_limit_burst=2 * self.rate_limit_per_s,
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
-from setpoint_contracts.access import TokenList
+from setpoint_contracts.access import TokenCreate, TokenList, TokenRevoke, TokenRotate
 from setpoint_contracts.audit_log import AuditQuery
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
@@ -95,6 +95,9 @@ TABLE = table(
     read(SchemaList, schemas.list_schemas),
     write(SchemaDelete, schemas.delete_schema),
     write(EpochAdvance, epoch.advance, while_read_only=True),
+    write(TokenCreate, access.create),
     read(TokenList, access.list_tokens),
+    write(TokenRevoke, access.revoke),
+    write(TokenRotate, access.rotate),
     read(AuditQuery, audit.query),
 )

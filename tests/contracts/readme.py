@@ -1,4 +1,4 @@
-"""The blocks of contracts/README.md that tests run as they stand."""
+"""The blocks of the pages in contracts/ that tests run as they stand."""
 
 import re
 from pathlib import Path
@@ -11,9 +11,9 @@ def page(name: str = "README.md") -> str:
     return (_CONTRACTS / name).read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    """Read every block of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page(), flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, name: str = "README.md") -> list[str]:
+    """Read every block of one language on a page, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name), flags=re.DOTALL | re.MULTILINE)
 
 
 def shell_blocks() -> list[str]:

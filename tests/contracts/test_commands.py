@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from setpoint_contracts import COMMANDS, Change, Claims, Code, Permission
 from setpoint_contracts.envelope import readable_claims, usable_jti
 
+PUBLIC_JWK = {"kty": "OKP", "crv": "Ed25519", "x": "bndheRw35ZNLZjZQDAdJhrFI6QEQgSHgxaa-NOEWW-I"}
+PRIVATE_JWK = {**PUBLIC_JWK, "d": "aa4zfabRCrS5BK2e9l09uCOlEmrFbvP0aoDczvvW5Og"}
 CLAIMS = {"jti": "a", "aud": "config/cmd/info", "iat": 1, "exp": 2}
 
 
@@ -33,8 +35,11 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "schema/get": Permission.READ,
         "schema/list": Permission.READ,
         "schema/delete": Permission.MANAGE,
-        "token/list": Permission.MANAGE,
         "audit/query": Permission.MANAGE,
+        "token/create": Permission.MANAGE,
+        "token/list": Permission.MANAGE,
+        "token/revoke": Permission.MANAGE,
+        "token/rotate": Permission.MANAGE,
         "epoch/advance": Permission.MANAGE,
     }
     assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {
@@ -76,6 +81,13 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("audit/query", {}),
         ("audit/query", {"action": "auth_failure", "user": "alice", "service": "stt", "limit": 1000, "before": 0}),
         ("audit/query", {"since": "2026-11-23T10:00:00+01:00", "until": "2026-11-23T10:00:00.123456Z"}),
+        ("token/create", {"name": "pi", "role": "viewer"}),
+        ("token/create", {"name": "pi", "role": "operator", "services": ["s*", "t"], "ttl_s": 60.0, "alg": "HS256"}),
+        ("token/create", {"name": "pi", "role": "admin", "alg": "Ed25519", "public_jwk": PUBLIC_JWK}),
+        ("token/create", {"name": "pi", "role": "admin", "alg": "Ed25519", "public_jwk": {**PUBLIC_JWK, "kid": "k"}}),
+        ("token/revoke", {"kid": "tok_1"}),
+        ("token/rotate", {"kid": "tok_1"}),
+        ("token/rotate", {"kid": "tok_1", "grace_s": 0, "public_jwk": PUBLIC_JWK}),
     ],
 )
 def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
@@ -143,6 +155,25 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("audit/query", {"before": -1}, "before"),
         ("audit/query", {"before": 2**53}, "before"),
         ("audit/query", {"after": 1}, "after"),
+        ("token/create", {"role": "viewer"}, "name"),
+        ("token/create", {"principal": "pi", "name": "pi", "role": "viewer"}, "principal"),
+        ("token/create", {"name": "Pi", "role": "viewer"}, "name"),
+        ("token/create", {"name": "pi", "role": "root"}, "role"),
+        ("token/create", {"name": "pi", "role": "viewer", "services": []}, "services"),
+        ("token/create", {"name": "pi", "role": "viewer", "services": ["a/b"]}, "services"),
+        ("token/create", {"name": "pi", "role": "viewer", "services": ["s"] * 101}, "services"),
+        ("token/create", {"name": "pi", "role": "viewer", "ttl_s": 0}, "ttl_s"),
+        ("token/create", {"name": "pi", "role": "viewer", "ttl_s": 100 * 365 * 86_400 + 1}, "ttl_s"),
+        ("token/create", {"name": "pi", "role": "viewer", "ttl_s": True}, "ttl_s"),
+        ("token/create", {"name": "pi", "role": "viewer", "alg": "EdDSA"}, "alg"),
+        ("token/create", {"name": "pi", "role": "viewer", "alg": "Ed25519"}, "public_jwk"),
+        ("token/create", {"name": "pi", "role": "viewer", "public_jwk": PUBLIC_JWK}, "public_jwk"),
+        ("token/create", {"name": "pi", "role": "viewer", "alg": "Ed25519", "public_jwk": PRIVATE_JWK}, "public_jwk"),
+        ("token/create", {"name": "pi", "role": "viewer", "dry_run": True}, "dry_run"),
+        ("token/revoke", {}, "kid"),
+        ("token/revoke", {"kid": "a b"}, "kid"),
+        ("token/rotate", {"kid": "tok_1", "grace_s": -1}, "grace_s"),
+        ("token/rotate", {"kid": "tok_1", "public_jwk": PRIVATE_JWK}, "public_jwk"),
     ],
 )
 def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:
@@ -152,6 +183,7 @@ def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any]
     first = caught.value.errors(include_url=False)[0]
     assert str(first["loc"][0] if first["loc"] else "") == field
     assert "input_value" not in str(caught.value)
+    assert PRIVATE_JWK["d"] not in str(caught.value)
 
 
 def test_saving_services_asks_for_each_of_them() -> None:

@@ -140,7 +140,7 @@ def _started(directory: Path) -> Iterator[tuple[Daemon, Broker]]:
         broker.start()
         daemons = Daemons(broker, store, directory)
         ending.callback(daemons.remove)
-        yield daemons.new(prefix=""), broker
+        yield daemons.new(prefix="", rate_limit_per_s=0), broker
 
 
 def _say(line: str) -> None:

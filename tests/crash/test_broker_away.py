@@ -77,7 +77,7 @@ async def test_the_broker_goes_away_during_writes(
     new_daemon: NewDaemon,
 ) -> None:
     """Stopped for ten seconds, or killed with all it held: no write is lost, none runs twice, all is announced."""
-    daemon = new_daemon(broker=own_broker)
+    daemon = new_daemon(broker=own_broker, rate_limit_per_s=0)
     writers = [Writer(daemon, f"w{number}") for number in range(WRITERS)]
     async with asyncio.TaskGroup() as tasks:
         for writer in writers:

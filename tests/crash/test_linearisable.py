@@ -24,7 +24,7 @@ async def test_what_callers_are_told_through_faults_is_linearisable(
     tmp_path: Path,
 ) -> None:
     """Six callers, up to four faults, 500 operations: nothing is wrong with the history, and much happened in it."""
-    daemon = new_daemon(broker=own_broker)
+    daemon = new_daemon(broker=own_broker, rate_limit_per_s=0)
     seed = int(os.environ.get("SETPOINT_TEST_SEED") or secrets.randbits(32))
     plan = Plan(seed, seconds=120.0, operations=500, callers=6, services=2, faults=4, gap=100)
     history = History()

@@ -20,7 +20,7 @@ async def test_reading_pauses_and_goes_on(scheme: str, broker: Broker, new_daemo
     That it reads nothing for longer than twice the keep-alive is not taken for the broker's death, nor for its own.
     """
     keep_alive_s, count, services = 1, 3 * MAX_AT_WORK, 16
-    daemon = new_daemon(start=False, keep_alive_s=keep_alive_s)
+    daemon = new_daemon(start=False, keep_alive_s=keep_alive_s, rate_limit_per_s=0)
     port = broker.tls_port if scheme == "mqtts" else broker.port
     daemon.settings |= {"broker": f"{scheme}://{broker.host}:{port}", "broker_ca": broker.ca}
     if scheme == "mqtt":

@@ -479,6 +479,10 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP TABLE config_schemas;
         ALTER TABLE audit_log DROP COLUMN hash;
         ALTER TABLE audit_log DROP COLUMN prev_hash;
+        DROP TRIGGER token_added;
+        DROP TRIGGER token_changed;
+        DROP TRIGGER token_removed;
+        DROP TABLE token_changes;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )

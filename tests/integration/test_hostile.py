@@ -6,14 +6,24 @@ import hashlib
 import hmac
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from setpoint_contracts import Token
+from tests.brokers import Broker
 from tests.caller import Caller, calling, connecting, publish_properties
-from tests.daemon import Daemon, NewDaemon
+from tests.daemon import Daemon, Daemons, NewDaemon
 from tests.waiting import DEADLINE_S, eventually
+
+
+@pytest.fixture(scope="module")
+def shared_daemon(broker: Broker, fresh_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Share one daemon that takes commands as fast as they come: what it must survive is to reach it."""
+    daemons = Daemons(broker, fresh_store, tmp_path_factory.mktemp("shared"))
+    yield daemons.new(rate_limit_per_s=0)
+    daemons.remove()
 
 
 @pytest.fixture(autouse=True)

@@ -72,7 +72,15 @@ async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served
         keyring=Keyring([token.public() for token in TOKENS.values()]),
         topics=TOPICS,
         renderer=renderer,
-        daemon=Daemon(runtime, keys, lambda: "id", Sighting, lambda: None),
+        daemon=Daemon(
+            runtime=runtime,
+            keys=keys,
+            fresh_id=lambda: "id",
+            fresh_secret=lambda: bytes(32),
+            sighting=Sighting,
+            activate=lambda: None,
+            learn=lambda _: None,
+        ),
         metrics=metrics,
         clock=lambda: NOW,
     )

@@ -21,7 +21,14 @@ from setpointd.store.migrations import migrations
 from tests.store.jobs import job, put
 
 STAMP = Stamp("2026-01-02T00:00:00.000Z", "alice", "r-1")
-STEPS = ["first_tables", "one_outbox_row_each", "profiles", "schemas_of_configs", "chained_audit_log"]
+STEPS = [
+    "first_tables",
+    "one_outbox_row_each",
+    "profiles",
+    "schemas_of_configs",
+    "chained_audit_log",
+    "changes_of_tokens_are_counted",
+]
 NOW = len(STEPS)
 """The format of this program."""
 

@@ -52,6 +52,17 @@ def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
     assert allowance.take() == 1
 
 
+def test_it_tells_how_long_the_next_one_has_to_wait() -> None:
+    """Nothing while one may pass; else until the next one may, and then it may."""
+    clock = Clock()
+    allowance = Allowance(burst=2, per_second=4.0, clock=clock)
+    assert [(allowance.take(), allowance.wait_s()) for _ in range(3)] == [(0, 0.0), (0, 0.25), (None, 0.25)]
+    clock.now += 0.125
+    assert (allowance.take(), allowance.wait_s()) == (None, 0.125)
+    clock.now += 0.125
+    assert allowance.take() == 2
+
+
 def test_each_key_has_its_own() -> None:
     """What one uses up, no other lacks; each is told what was held back of its own."""
     clock = Clock()

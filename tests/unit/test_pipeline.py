@@ -1,5 +1,6 @@
 """The rows of wire section 3 in their order, on a real store, without a broker."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from setpoint_contracts import COMMANDS, Permission, Role, Token, Topics, sign_command
+from setpoint_contracts import COMMANDS, Permission, Role, Token, Topics, sign_command, verify_detached
 from setpoint_contracts.config import Get, Set
+from setpoint_contracts.signing import VerifyingKey
+from setpoint_contracts.system import Limits
 from setpointd.auth import Keyring
 from setpointd.call import Call
 from setpointd.messages import Inbound
@@ -16,15 +19,18 @@ from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
 from setpointd.render import Renderer, Result
-from setpointd.store import Store
+from setpointd.store import Store, Tx
 from setpointd.store.audit import AuditFilter
 from setpointd.store.files import create
 from setpointd.table import TABLE, Entry, change, read
 from tests.calls import KEYS, NOW, lend, new_runtime
+from tests.limits import LIMITS
 from tests.unit.claims import TOPICS
 
 ALICE = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
+BOB = Token.new("HS256", "tok_b", "bob", Role.ADMIN)
 VIEWER = Token.new("HS256", "tok_v", "victor", Role.VIEWER)
+STAMP = Stamp("2026-01-01T00:00:00.000Z", "setpointd")
 SET = {"service": "stt", "config": {"a": 1}}
 
 
@@ -32,15 +38,21 @@ class Desk:
     """A pipeline, its store and its clock."""
 
     def __init__(
-        self, store: Store, tokens: Iterable[Token] = (ALICE, VIEWER), topics: Topics = TOPICS, now: float = NOW
+        self,
+        store: Store,
+        tokens: Iterable[Token] = (ALICE, VIEWER),
+        topics: Topics = TOPICS,
+        now: float = NOW,
+        limits: Limits = LIMITS,
     ) -> None:
         self.store = store
         self.topics = topics
         self.now = now
-        self.runtime = new_runtime()
+        self.runtime = new_runtime(limits)
+        self.keyring = Keyring(tokens)
         self.pipeline = Pipeline(
             store=store,
-            keyring=Keyring(tokens),
+            keyring=self.keyring,
             topics=topics,
             renderer=Renderer(KEYS, topics, self.runtime),
             daemon=lend(self.runtime),
@@ -60,6 +72,17 @@ class Desk:
         reply: dict[str, Any] = json.loads(payload)
         return reply
 
+    async def know(self, *tokens: Token) -> None:
+        """Put tokens into the store, and go by them."""
+
+        def add(tx: Tx) -> None:
+            for token in tokens:
+                tx.tokens.add(token, "sealed")
+
+        await self.store.write(STAMP, add)
+        for token in tokens:
+            self.keyring.learn(token)
+
     async def revision(self) -> int:
         """Read how far the store is."""
         return await self.store.read(lambda snapshot: snapshot.identity.now().revision)
@@ -74,7 +97,7 @@ def signed(command: str = "set", params: dict[str, Any] | None = None, token: To
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Open a pipeline on an empty store."""
-    create(tmp_path, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "id")
+    create(tmp_path, STAMP, "id")
     store = Store(tmp_path)
     yield Desk(store)
     await store.close()
@@ -139,7 +162,7 @@ async def test_a_flood_of_what_is_denied_leaves_ten_events_and_one_a_minute(desk
             assert code_of(reply) == "forbidden"
         desk.now += 1
     other = Token.new("HS256", "tok_o", "olga", Role.VIEWER)
-    desk.pipeline.keyring = Keyring([ALICE, VIEWER, other])
+    desk.keyring.learn(other)
     assert code_of(await desk.ask(signed(token=other, issued_at=desk.now))) == "forbidden"
     told = await events(desk, "permission_denied")
     assert [details["suppressed"] for details in told] == [0] * 10 + [60 * 3 - 10, 0]
@@ -161,7 +184,7 @@ async def test_what_a_handler_denies_is_bounded_too(
     """A right that is asked for while the command runs leaves an event like any other; the command leaves nothing."""
     monkeypatch.setitem(TABLE, entry.model.name, entry)
     operator = Token.new("HS256", "tok_o", "olga", Role.OPERATOR)
-    desk.pipeline.keyring = Keyring([operator])
+    desk.keyring.learn(operator)
     name = entry.model.name
     params = {"service": "stt"} | ({"config": {}, "dry_run": dry_run} if name == "set" else {})
     for n in range(15):
@@ -236,6 +259,79 @@ async def test_a_dry_run_leaves_nothing_and_the_next_write_no_gap(desk: Desk) ->
     assert (told["result"]["dry_run"], told["result"]["version"], told["revision"]) == (True, 1, 0)
     done = await desk.ask(signed())
     assert (code_of(done), done["result"]["version"], done["revision"]) == ("ok", 1, 1)
+
+
+async def test_more_than_the_rate_is_told_to_wait(desk: Desk) -> None:
+    """Row 11: a burst passes, what comes then is told for how long to wait, and passes after it."""
+    for n in range(LIMITS.rate_limit_burst):
+        assert code_of(await desk.ask(signed("info", {}, jti=f"i-{n}"), "info")) == "ok"
+    reply = await desk.ask(signed("info", {}), "info")
+    assert (code_of(reply), reply["error"]["retryable"]) == ("rate_limited", True)
+    assert reply["error"]["details"] == {"retry_after_s": 1 / LIMITS.rate_limit_per_s}
+    desk.now += reply["error"]["details"]["retry_after_s"]
+    assert code_of(await desk.ask(signed("info", {}), "info")) == "ok"
+    assert code_of(await desk.ask(signed("info", {}), "info")) == "rate_limited"
+
+
+async def test_the_rate_is_that_of_a_principal(desk: Desk) -> None:
+    """Two tokens of one name share it, another name has its own; and there may be none."""
+    for _ in range(LIMITS.rate_limit_burst):
+        await desk.ask(signed("info", {}), "info")
+    second = Token.new("HS256", "tok_2", ALICE.name, Role.ADMIN)
+    desk.keyring.learn(second)
+    assert code_of(await desk.ask(signed("info", {}, token=second), "info")) == "rate_limited"
+    assert code_of(await desk.ask(signed("info", {}, token=VIEWER), "info")) == "ok"
+    free = Desk(desk.store, limits=LIMITS.model_copy(update={"rate_limit_per_s": 0, "rate_limit_burst": 0}))
+    for _ in range(2 * LIMITS.rate_limit_burst):
+        assert code_of(await free.ask(signed("info", {}), "info")) == "ok"
+
+
+async def test_where_the_rate_stands_among_the_rows(desk: Desk) -> None:
+    """What is wrong by an earlier row is told before it, and takes nothing of it; it comes before the parameters."""
+    expired = signed(lifetime_s=1)
+    desk.now += 2
+    for _ in range(2 * LIMITS.rate_limit_burst):
+        assert code_of(await desk.ask(expired)) == "expired"
+    for _ in range(LIMITS.rate_limit_burst):
+        assert code_of(await desk.ask(signed(params={"service": "A"}))) == "bad_request"
+    assert code_of(await desk.ask(signed(params={"service": "A"}))) == "rate_limited"
+    assert code_of(await desk.ask(signed("nothing"), "nothing")) == "unknown_command"
+
+
+async def test_a_repetition_is_answered_whatever_the_rate(desk: Desk) -> None:
+    """Row 6 comes before row 11; and what was told to wait is not stored, so the same bytes run later."""
+    first = await desk.send(signed())
+    for _ in range(LIMITS.rate_limit_burst):
+        await desk.ask(signed("info", {}), "info")
+    assert await desk.send(signed()) == first
+    assert code_of(await desk.ask(signed(params={**SET, "reason": "other"}))) == "idempotency_conflict"
+    late = signed(params={**SET, "service": "tts"}, jti="j-2")
+    assert code_of(await desk.ask(late)) == "rate_limited"
+    desk.now += 1
+    assert code_of(await desk.ask(late)) == "ok"
+
+
+async def test_what_waits_behind_its_revocation_does_not_run(desk: Desk) -> None:
+    """Row 3 again, in the write's own turn: what is before the revocation runs, what is behind it does not."""
+    await desk.know(ALICE, BOB)
+    revoke = signed("token/revoke", {"kid": BOB.kid})
+    before, behind = (signed(params={**SET, "service": f"s{n}"}, token=BOB, jti=f"j-{n}") for n in range(2))
+    told = await asyncio.gather(desk.ask(before), desk.ask(revoke, "token/revoke"), desk.ask(behind), desk.ask(before))
+    assert [code_of(reply) for reply in told] == ["ok", "ok", "token_revoked", "token_revoked"]
+    assert await desk.revision() == 1
+
+
+async def test_the_answer_to_ones_own_revocation(desk: Desk) -> None:
+    """It comes, signed with the token that has just ended; then the token hears nothing else, not even that again."""
+    await desk.know(ALICE, BOB)
+    revoke = signed("token/revoke", {"kid": BOB.kid}, token=BOB)
+    message = await desk.pipeline.process(Inbound(TOPICS.command("token/revoke"), revoke, False, desk.now))  # noqa: FBT003
+    assert message is not None
+    assert message.jws is not None
+    key = VerifyingKey("HS256", BOB.signing_key())
+    assert verify_detached(message.payload, message.topic, message.jws, BOB.kid, key)
+    assert code_of(json.loads(message.payload)) == "ok"
+    assert code_of(await desk.ask(revoke, "token/revoke")) == "token_revoked"
 
 
 async def test_waiting_in_the_inbox_uses_up_the_message_expiry(desk: Desk) -> None:

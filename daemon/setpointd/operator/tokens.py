@@ -8,7 +8,6 @@ import secrets
 import sqlite3
 import stat
 import time
-from hmac import compare_digest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,13 +18,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import ValidationError
 
 from setpoint_contracts import Role, Token, strictjson
-from setpoint_contracts.access import TokenInfo
+from setpoint_contracts.access import MAX_TTL_S, TokenInfo
 from setpoint_contracts.misfits import line, misfits
 from setpoint_contracts.timestamps import rfc3339
 from setpoint_contracts.tokens import Algorithm, TokenFileError
 from setpointd import loaded
 from setpointd.errors import OperatorError
-from setpointd.keys import Keys, write_private
+from setpointd.keys import Keys, holder, write_private
 from setpointd.operator.data_dir import data_dir_option
 from setpointd.records import Stamp
 from setpointd.store.files import reading, writing
@@ -38,7 +37,6 @@ NOTICED_S = 5.0
 
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _TTL = re.compile(r"([1-9][0-9]{0,9})([smhdw])")
-_MAX_TTL_S = 100 * 365 * _UNIT_S["d"]
 
 _a_file = click.Path(path_type=Path)
 
@@ -64,27 +62,18 @@ def issue(data_dir: Path, token: Token, file: Path | None) -> None:
             write_private(file, token.dump())
             undo.callback(file.unlink)
         with writing(data_dir, stamp()) as tx:
-            for row in tx.tokens.all():
-                # A key of another store must not seal what this one's daemon cannot open.
-                _check_key(token, keys.restore(row))
+            # All are opened: a key of another store must not seal what this one's daemon cannot open.
+            if kid := holder(token, [keys.restore(row) for row in tx.tokens.all()]):
+                member = "k" if token.k else "x"
+                raise OperatorError(
+                    f"{member}: token {kid} has this key already, and a key has one kid: make a new one"
+                )
             try:
                 tx.tokens.add(token, keys.store_form(token))
             except sqlite3.IntegrityError:
                 raise OperatorError(f"there is a token with the kid {token.kid} already") from None
         undo.pop_all()
     _wait_for_daemon(data_dir)
-
-
-def _check_key(token: Token, other: Token) -> None:
-    """Refuse one key under two kids: whoever holds it could speak for both, and it would outlive a revocation."""
-    if token.kid == other.kid:
-        return
-    for member in ("k", "x"):
-        own, its = getattr(token, member), getattr(other, member)
-        if own is not None and its is not None and compare_digest(own, its):
-            raise OperatorError(
-                f"{member}: token {other.kid} has this key already, and a key has one kid: make a new one"
-            )
 
 
 def _wait_for_daemon(data_dir: Path) -> None:
@@ -190,9 +179,9 @@ def list_(data_dir: Path, *, as_json: bool) -> None:
 @click.argument("kid")
 @data_dir_option
 def revoke(data_dir: Path, kid: str) -> None:
-    """Revoke the token KID for good. `setpointd token list` shows the kids."""
+    """Revoke the token KID for good, be it the last admin token. `setpointd token list` shows the kids."""
     with writing(data_dir, stamp()) as tx:
-        if kid not in {row["kid"] for row in tx.tokens.all()}:
+        if tx.tokens.one(kid) is None:
             raise OperatorError(f"there is no token with the kid {kid!r}: see `setpointd token list`")
         revoked = tx.tokens.revoke(kid)
     _wait_for_daemon(data_dir)
@@ -202,7 +191,7 @@ def revoke(data_dir: Path, kid: str) -> None:
 def _seconds(ttl: str) -> int:
     found = _TTL.fullmatch(ttl)
     seconds = int(found[1]) * _UNIT_S[found[2]] if found else 0
-    if not 0 < seconds <= _MAX_TTL_S:
+    if not 0 < seconds <= MAX_TTL_S:
         raise click.UsageError("--ttl is a number and s, m, h, d or w, e.g. 90d, and at most 100 years")
     return seconds
 

@@ -184,3 +184,18 @@ def chained_audit_log(db: Database) -> None:
             chained.append((last.hash, link.hash, link.id))
             last = link
         db.conn.executemany("UPDATE audit_log SET prev_hash = ?, hash = ? WHERE id = ?", chained)
+
+
+@migrations()
+def changes_of_tokens_are_counted(db: Database) -> None:
+    """A daemon sees by one number whether somebody changed a token; ``last_used_at`` decides nothing."""
+    bump = "BEGIN UPDATE token_changes SET count = count + 1; END"
+    decisive = "kid, name, role, services_json, alg, key, created_at, created_by, expires_at, revoked_at"
+    for statement in (
+        "CREATE TABLE token_changes (count INTEGER NOT NULL)",
+        "INSERT INTO token_changes (count) VALUES (0)",
+        f"CREATE TRIGGER token_added AFTER INSERT ON api_tokens {bump}",
+        f"CREATE TRIGGER token_changed AFTER UPDATE OF {decisive} ON api_tokens {bump}",
+        f"CREATE TRIGGER token_removed AFTER DELETE ON api_tokens {bump}",
+    ):
+        db.conn.execute(statement)

@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from typing import Any
+from typing import Any, Literal
 
 from sqlite_utils import Database
 
@@ -28,6 +28,26 @@ class TokenReads(Reading):
                 tokens.append(_token(row))
         return tokens
 
+    def one(self, kid: str) -> dict[str, Any] | None:
+        """One token, as in ``all``."""
+        row = self._one("SELECT * FROM api_tokens WHERE kid = :kid", kid=kid)
+        return None if row is None else _token(row)
+
+    def changes(self) -> int:
+        """How often a token was added, changed or removed, by whomever; a use is no change."""
+        return self._number("SELECT count FROM token_changes")
+
+    def ended(self, kid: str, at: str) -> Literal["revoked_at", "expires_at"] | None:
+        """Why a token does not count at a time: the column that says so, ``revoked_at`` or ``expires_at``."""
+        row = self._one(
+            "SELECT revoked_at FROM api_tokens WHERE kid = :kid AND (revoked_at IS NOT NULL OR expires_at <= :at)",
+            kid=kid,
+            at=at,
+        )
+        if row is None:
+            return None
+        return "expires_at" if row["revoked_at"] is None else "revoked_at"
+
 
 class TokenWrites(TokenReads, Writing):
     """Writes of tokens."""
@@ -39,6 +59,20 @@ class TokenWrites(TokenReads, Writing):
 
     def add(self, token: Token, key: str) -> None:
         """Add a token; ``key`` is its sealed secret or its public JWK. sqlite3.IntegrityError when the kid is there."""
+        self._insert(token, key)
+        self._audit.record(Action.CREATE_TOKEN, kid=token.kid, name=token.name, role=token.role, alg=token.alg)
+
+    def rotate(self, kid: str, successor: Token, key: str, ends_at: str) -> None:
+        """Add the successor of a token, as ``add`` does; the old one ends at a time."""
+        self._insert(successor, key)
+        self._do(
+            "UPDATE api_tokens SET expires_at = :ends_at WHERE kid = :kid",
+            kid=kid,
+            ends_at=ends_at,
+        )
+        self._audit.record(Action.ROTATE_TOKEN, kid=kid, name=successor.name, ends_at=ends_at, successor=successor.kid)
+
+    def _insert(self, token: Token, key: str) -> None:
         self._do(
             "INSERT INTO api_tokens (kid, name, role, services_json, alg, key, created_at, created_by, expires_at)"
             " VALUES (:kid, :name, :role, :services, :alg, :key, :at, :by, :expires_at)",
@@ -52,7 +86,6 @@ class TokenWrites(TokenReads, Writing):
             by=self._stamp.by,
             expires_at=token.expires_at,
         )
-        self._audit.record(Action.CREATE_TOKEN, kid=token.kid, name=token.name, role=token.role, alg=token.alg)
 
     def revoke(self, kid: str) -> bool:
         """Revoke a token; whether there was one that was not revoked yet."""
