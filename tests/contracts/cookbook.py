@@ -125,7 +125,34 @@ RECIPES = [
     Recipe("schema/get", "The schema of a service.", {"service": "stt"}),
     Recipe("schema/list", "Which services have one?", {}),
     Recipe("schema/delete", "Configs are not judged any more.", {"service": "stt"}),
-    Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
+    Recipe(
+        "token/create",
+        "A token with a secret, which comes sealed; [commands.md](commands.md) says how to open it.",
+        {"name": "vision", "role": "operator", "services": ["vision*"], "ttl_s": 7_776_000},
+        heading="Tokens",
+    ),
+    Recipe(
+        "token/rotate",
+        "Another one in its place; the old one counts for ten minutes more.",
+        lambda said: {"kid": said["token/create"]["kid"], "grace_s": 600},
+    ),
+    Recipe(
+        "token/create",
+        "A token for a key pair: its owner gives the public half.",
+        {
+            "name": "dash",
+            "role": "viewer",
+            "alg": "Ed25519",
+            "public_jwk": {
+                "kty": "OKP",
+                "crv": "Ed25519",
+                "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+                "kid": "dash-2026",
+            },
+        },
+    ),
+    Recipe("token/revoke", "From now on it is refused.", {"kid": "dash-2026"}),
+    Recipe("token/list", "Who may do what; never a secret.", {}),
     Recipe(
         "audit/query",
         "Who did what to a service, the newest first; `next` goes into `before`.",

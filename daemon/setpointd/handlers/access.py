@@ -122,7 +122,7 @@ def _renewed(old: Row, now: float) -> str | None:
     if old["expires_at"] is None:
         return None
     ends, made = seconds(old["expires_at"]), seconds(old["created_at"])
-    return rfc3339(max(now + ends - made, ends))
+    return rfc3339(max(now + round(ends - made, 3), ends))
 
 
 def _check_admin_left(tx: Tx, call: Call, row: Row) -> None:
