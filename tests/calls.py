@@ -6,6 +6,7 @@ from typing import Any
 from joserfc.jwk import OctKey, OKPKey
 
 from setpoint_contracts import Role, Token
+from setpoint_contracts.applied import AppliedReport
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits, Mode
 from setpoint_contracts.timestamps import rfc3339
@@ -43,6 +44,7 @@ def lend(
     seen: Sighting | None = None,
     activate: Callable[[], None] = lambda: None,
     learn: Callable[[Iterable[dict[str, Any]]], None] = lambda _: None,
+    applied: Iterable[AppliedReport] = (),
 ) -> Daemon:
     """Make what a daemon lends to its handlers; nothing was seen on the broker unless told otherwise."""
     return Daemon(
@@ -53,6 +55,7 @@ def lend(
         sighting=lambda: seen or Sighting(),
         activate=activate,
         learn=learn,
+        applied=lambda service: [report for report in applied if service in {None, report.service}],
     )
 
 

@@ -1,6 +1,6 @@
 """Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
 
-from setpoint_contracts import access, audit, audit_log, config, config_schema, profiles, system
+from setpoint_contracts import access, applied, audit, audit_log, config, config_schema, profiles, system
 from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
@@ -22,6 +22,7 @@ __all__ = [
     "Token",
     "Topics",
     "access",
+    "applied",
     "audit",
     "audit_log",
     "config",

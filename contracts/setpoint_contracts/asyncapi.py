@@ -5,6 +5,7 @@ Pure functions from the models to plain data, like ``schemas``.
 
 from typing import Any, Literal
 
+from setpoint_contracts.applied import MAX_REPORT_BYTES
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command
 from setpoint_contracts.errors import Code
@@ -93,6 +94,13 @@ def _channels() -> dict[str, Any]:
         "health": _channel(_TOPICS.health, "health"),
         "keys": _channel(_TOPICS.keys, "keys"),
         "ask": _channel(_TOPICS.look_ask, "ask"),
+        "applied-report": _channel(
+            _TOPICS.applied("{service}", "{instance}"),
+            "applied-report",
+            "applied-cleared",
+            service="The configured service.",
+            instance="One of its running copies: 1 to 64 of `A-Z a-z 0-9 . _ -`.",
+        ),
     }
 
 
@@ -119,6 +127,12 @@ def _operations() -> dict[str, Any]:
             "channel": {"$ref": "#/channels/ask"},
             "summary": "Who is there? A connected daemon publishes its health anew, at most once a second.",
             "bindings": {"mqtt": {"qos": 1, "retain": False, **_VERSION}},
+        },
+        "receive-applied-report": {
+            "action": "receive",
+            "channel": {"$ref": "#/channels/applied-report"},
+            "summary": "What an instance of a service runs. Informational: anybody may say so.",
+            "bindings": {"mqtt": {"qos": 1, "retain": True, **_VERSION}},
         },
     }
 
@@ -191,6 +205,15 @@ def _messages() -> dict[str, Any]:
         "audit": {"summary": "An event. It carries no signature.", **_PLAIN, "payload": _ref("schemas", "AuditEvent")},
         "health": _signed("Health", "How the daemon does. The Will was signed when the daemon connected."),
         "keys": _signed("JwkSet", "A JWK Set. It is signed with a key that it holds."),
+        "applied-report": {
+            "summary": f"At most {MAX_REPORT_BYTES} bytes. It carries no signature.",
+            **_PLAIN,
+            "payload": _ref("schemas", "AppliedReport"),
+        },
+        "applied-cleared": {
+            "summary": "The instance is gone.",
+            "payload": {"type": "string", "maxLength": 0},
+        },
         "ask": {"summary": "Any payload, and from anybody.", "payload": {"type": "string"}},
     }
 

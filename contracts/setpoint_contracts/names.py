@@ -12,6 +12,7 @@ CONFIG_KEY_PATTERN = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"
 GLOB_PATTERN = r"^[a-z0-9._*?\[\]!-]{1,64}$"
 KID_PATTERN = JTI_PATTERN
 PROFILE_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+INSTANCE_PATTERN = JTI_PATTERN
 
 Jti = Annotated[str, StringConstraints(strict=True, pattern=JTI_PATTERN)]
 """A request id: the idempotency key of a command."""
@@ -24,6 +25,9 @@ PrincipalName = Annotated[str, StringConstraints(strict=True, pattern=PRINCIPAL_
 
 ServiceName = Annotated[str, StringConstraints(strict=True, pattern=SERVICE_PATTERN)]
 """A configured service; one topic level, so it can never be a filter."""
+
+InstanceName = Annotated[str, StringConstraints(strict=True, pattern=INSTANCE_PATTERN)]
+"""One of the running copies of a service: a host, a container, a serial number; one topic level."""
 
 ServiceGlob = Annotated[str, StringConstraints(strict=True, pattern=GLOB_PATTERN)]
 """A shell-style pattern over service names: ``*``, ``?`` and ``[…]``."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
+from setpoint_contracts.applied import AppliedReport
 from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.commands import COMMANDS, Command
 from setpoint_contracts.config import ConfigDocument, Difference
@@ -24,6 +25,7 @@ COMPACT_JWS = r"^\s*[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\s*$"
 DETACHED_JWS = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]+$"
 
 _NOUNS: dict[str, tuple[type[BaseModel], JsonSchemaMode]] = {
+    "applied-report": (AppliedReport, "validation"),
     "audit-event": (AuditEvent, "serialization"),
     "claims": (Claims, "validation"),
     "config-document": (ConfigDocument, "serialization"),

@@ -106,6 +106,23 @@ class Topics:
         """Where a connected daemon is asked for a proof of life (section 7)."""
         return f"{self.look}/ask"
 
+    @property
+    def all_applied(self) -> str:
+        """Filter for what every instance of every service reports."""
+        return self.applied("+", "+")
+
+    def applied(self, service: str, instance: str) -> str:
+        """Where an instance of a service says what it runs (section 6)."""
+        return f"{self.prefix}config/applied/{service}/{instance}"
+
+    def applied_by(self, topic: str) -> tuple[str, str] | None:
+        """Name service and instance of a topic below ``config/applied/``; None when the topic is elsewhere."""
+        root = f"{self.prefix}config/applied/"
+        if not topic.startswith(root):
+            return None
+        service, _, instance = topic[len(root) :].partition("/")
+        return service, instance
+
     def own(self, topic: str) -> Own | None:
         """Say which of the daemon's own topics this is; None when it is none of them."""
         service = self.updated_service(topic)

@@ -19,6 +19,7 @@ from setpoint_contracts import Topics
 from setpoint_contracts.system import Mode
 from setpoint_contracts.timestamps import rfc3339
 from setpointd import __version__, health, locks, log
+from setpointd.applied import AppliedReports
 from setpointd.broker.announcements import Announcements
 from setpointd.broker.connection import Connection
 from setpointd.broker.duties import Duties
@@ -94,6 +95,7 @@ async def _run(settings: Settings) -> None:
             tombstone_keep_days=settings.tombstone_keep_days,
             clock=time.time,
         )
+        applied = AppliedReports(topics, metrics, time.time)
         pipeline = Pipeline(
             store=store,
             keyring=credentials.keyring,
@@ -107,6 +109,7 @@ async def _run(settings: Settings) -> None:
                 sighting=position.sighting,
                 activate=lambda: modes.on("advanced"),
                 learn=credentials.learn,
+                applied=applied.of,
             ),
             metrics=metrics,
             clock=time.time,
@@ -120,6 +123,7 @@ async def _run(settings: Settings) -> None:
             announcements=announcements,
             modes=modes,
             outbox=outbox,
+            applied=applied,
             clock=time.time,
         )
         connection = Connection(

@@ -8,6 +8,7 @@ from typing import Any
 from joserfc.jwk import OctKey
 
 from setpoint_contracts import Permission, Token, seal_for
+from setpoint_contracts.applied import AppliedReport
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits
 from setpointd.auth import Principal, check_right, check_rights
@@ -23,7 +24,8 @@ class Daemon:
 
     ``fresh_id`` gives a random id, ``fresh_secret`` 32 random bytes, ``sighting`` what the broker showed of this store.
     ``activate`` makes this daemon the writer, ``learn`` has it go by tokens as these rows of the store have them.
-    ``schemas`` are those that are compiled (for the writer's thread only).
+    ``applied`` lists what the instances of a service, or of all, report. ``schemas`` are those that are compiled (for
+    the writer's thread only).
     """
 
     runtime: Runtime
@@ -33,6 +35,7 @@ class Daemon:
     sighting: Callable[[], Sighting]
     activate: Callable[[], None]
     learn: Callable[[Iterable[dict[str, Any]]], None]
+    applied: Callable[[str | None], Iterable[AppliedReport]]
     schemas: Schemas = field(default_factory=Schemas)
 
 

@@ -91,6 +91,13 @@ class Metrics:
             registry=self._registry,
         )
 
+        self._applied_ignored = Counter(
+            "setpoint_applied_ignored",
+            "What came on the topics of applied reports and is none.",
+            ("reason",),
+            registry=self._registry,
+        )
+
     def _count_store_and_broker(self) -> None:
         self._commit_seconds = Histogram(
             "setpoint_commit_duration_seconds",
@@ -137,6 +144,10 @@ class Metrics:
     def disbelieved(self, topic: str) -> None:
         """Count what somebody else published on a topic of the daemon's own; ``topic`` is of a fixed set."""
         self._disbelieved.labels(topic).inc()
+
+    def applied_ignored(self, reason: str) -> None:
+        """Count what was published for an applied report and is none; ``reason`` is of a fixed set."""
+        self._applied_ignored.labels(reason).inc()
 
     def committed(self, jobs: int, seconds: float) -> None:
         """Count a commit of ``jobs`` that took ``seconds``."""

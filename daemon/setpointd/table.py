@@ -11,13 +11,14 @@ from typing import Literal, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenCreate, TokenList, TokenRevoke, TokenRotate
+from setpoint_contracts.applied import Applied
 from setpoint_contracts.audit_log import AuditQuery
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, audit, config, epoch, profiles, schemas, system
+from setpointd.handlers import access, applied, audit, config, epoch, profiles, schemas, system
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
@@ -100,4 +101,5 @@ TABLE = table(
     write(TokenRevoke, access.revoke),
     write(TokenRotate, access.rotate),
     read(AuditQuery, audit.query),
+    read(Applied, applied.list_applied),
 )

@@ -40,6 +40,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "token/list": Permission.MANAGE,
         "token/revoke": Permission.MANAGE,
         "token/rotate": Permission.MANAGE,
+        "applied": Permission.READ,
         "epoch/advance": Permission.MANAGE,
     }
     assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {
@@ -76,6 +77,8 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("schema/get", {"service": "stt"}),
         ("schema/list", {"limit": 1000, "after": "stt"}),
         ("schema/delete", {"service": "stt"}),
+        ("applied", {}),
+        ("applied", {"service": "stt"}),
         ("epoch/advance", {}),
         ("epoch/advance", {"expected_epoch": 1767225600}),
         ("audit/query", {}),
@@ -174,6 +177,8 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("token/revoke", {"kid": "a b"}, "kid"),
         ("token/rotate", {"kid": "tok_1", "grace_s": -1}, "grace_s"),
         ("token/rotate", {"kid": "tok_1", "public_jwk": PRIVATE_JWK}, "public_jwk"),
+        ("applied", {"service": "+"}, "service"),
+        ("applied", {"instance": "pi-1"}, "instance"),
     ],
 )
 def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:

@@ -24,12 +24,14 @@ def test_topics_are_those_of_the_wire() -> None:
     assert topics.health == "system/health/config-manager"
     assert topics.keys == "system/keys/config-manager"
     assert topics.look_ask == "system/look/config-manager/ask"
+    assert topics.applied("stt", "pi-1") == "config/applied/stt/pi-1"
+    assert topics.all_applied == "config/applied/+/+"
 
 
 def test_a_prefix_stands_before_every_topic() -> None:
     """With a prefix, each topic is the plain one behind it."""
     plain, prefixed = Topics(), Topics("site1/")
-    for name in ("commands", "all_updated", "all_schemas", "epoch", "health", "keys", "look_ask"):
+    for name in ("commands", "all_updated", "all_schemas", "all_applied", "epoch", "health", "keys", "look_ask"):
         assert getattr(prefixed, name) == "site1/" + getattr(plain, name)
     assert prefixed.command("set") == "site1/config/cmd/set"
     assert prefixed.reply("a", "b") == "site1/config/reply/a/b"
@@ -48,6 +50,9 @@ def test_names_are_read_back_from_topics(prefix: str) -> None:
     assert topics.updated_service(topics.epoch) is None
     assert topics.schema_service(topics.schema("stt")) == "stt"
     assert topics.schema_service(topics.updated("stt")) is None
+    assert topics.applied_by(topics.applied("stt", "pi-1")) == ("stt", "pi-1")
+    assert topics.applied_by(topics.applied("", "")) == ("", "")
+    assert topics.applied_by(topics.updated("stt")) is None
     assert topics.command_name("other/" + topics.command("set")) == ""
 
 

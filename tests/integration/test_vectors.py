@@ -80,6 +80,7 @@ async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served
             sighting=Sighting,
             activate=lambda: None,
             learn=lambda _: None,
+            applied=lambda _service: [],
         ),
         metrics=metrics,
         clock=lambda: NOW,

@@ -6,6 +6,7 @@ Rules:
   publishes there is replaced by what the store has, at most once a second.
 - Who asks for a proof of life gets the health document anew, at most once a second (wire section 7).
 - Only the active daemon does any of this but the proof of life.
+- What instances report is taken note of at QoS 0, and comes again at every connect; it decides nothing.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from typing import Literal
 
 from setpoint_contracts import Topics
 from setpoint_contracts.timestamps import rfc3339
+from setpointd.applied import AppliedReports
 from setpointd.broker.announcements import Announcements
 from setpointd.broker.modes import Modes
 from setpointd.broker.outbox import Outbox
@@ -29,7 +31,7 @@ from setpointd.log import logger
 from setpointd.messages import Inbound, Outbound
 from setpointd.packets import ENVELOPE_BYTES
 from setpointd.records import Identity, OutboxKind, Stamp
-from setpointd.store import Store, Tx
+from setpointd.store import Snapshot, Store, Tx
 
 HealthEvent = Literal["online", "mode"]
 Found = Mapping[str, Published]
@@ -46,7 +48,7 @@ MAX_SPOILT = 1000
 class Duties:
     """The daemon's duties on a connection. ``clock`` gives POSIX seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whatever is said or heard beside commands
         self,
         *,
         topics: Topics,
@@ -56,6 +58,7 @@ class Duties:
         announcements: Announcements,
         modes: Modes,
         outbox: Outbox,
+        applied: AppliedReports,
         clock: Callable[[], float],
     ) -> None:
         self._topics = topics
@@ -65,6 +68,7 @@ class Duties:
         self._announcements = announcements
         self._modes = modes
         self._outbox = outbox
+        self._applied = applied
         self._clock = clock
         self._session: Session
         self._unchecked: Found | None = None
@@ -102,9 +106,13 @@ class Duties:
         return not topic.startswith(self._topics.command(""))
 
     async def hear(self, message: Inbound) -> None:
-        """Take note of what somebody else published on one of the daemon's own topics."""
+        """Take note of what somebody else published on one of the daemon's own topics, or reports that it runs."""
         if message.topic == self._topics.look_ask:
             self._health_due.set()
+            return
+        if self._topics.applied_by(message.topic) is not None:
+            with contextlib.suppress(StoreError):  # logged where it happened
+                await self._store.read(partial(self._hear_applied, message))
             return
         with contextlib.suppress(StoreError):  # logged where it happened
             await self._position.hear(message.topic, message)
@@ -113,6 +121,9 @@ class Duties:
                 self._health_due.set()
         else:
             self._spoil(message.topic)
+
+    def _hear_applied(self, message: Inbound, snapshot: Snapshot) -> None:
+        self._applied.hear(message.topic, message.payload, lambda service: snapshot.config.newest(service) is not None)
 
     async def run(self, session: Session) -> None:
         """Do all that is due, until cancelled."""
@@ -127,6 +138,18 @@ class Duties:
             tasks.create_task(_whenever(self._keys_due, self._say_keys), name="keys")
             tasks.create_task(_whenever(self._mend_due, self._mend), name="mending")
             tasks.create_task(_whenever(self._check_due, self._check), name="checking")
+            tasks.create_task(self._follow_applied(), name="applied")
+
+    async def _follow_applied(self) -> None:
+        """Ask for all reports that are retained, and those to come, once messages are being served.
+
+        Before, only so many of QoS 0 would wait. The broker may refuse it: then nothing is known.
+        """
+        self._applied.forget()
+        try:
+            await self._session.subscribe([self._topics.all_applied], qos=0, retained=True)
+        except BrokerLostError as error:
+            logger().warning("applied_unheard", reason=error.args[0])
 
     async def last_word(self) -> Outbound:
         """Make the health document of a daemon that is gone: its Last Will, and its farewell."""

@@ -62,8 +62,10 @@ class Session:
         """The largest packet that the broker takes, in bytes; None: any."""
         return self._client.max_packet_bytes
 
-    async def subscribe(self, topics: Iterable[str], *, qos: Literal[0, 1] = 1, no_local: bool = False) -> None:
-        """Subscribe, without the retained messages; a live one shows its retain flag."""
+    async def subscribe(
+        self, topics: Iterable[str], *, qos: Literal[0, 1] = 1, no_local: bool = False, retained: bool = False
+    ) -> None:
+        """Subscribe, without the ``retained`` messages unless told; a live one shows its retain flag."""
         await self._client.subscribe(
             *(
                 TopicFilter(
@@ -71,7 +73,7 @@ class Session:
                     max_qos=QoS(qos),
                     no_local=no_local,
                     retain_as_published=True,
-                    retain_handling=RetainHandling.SEND_NEVER,
+                    retain_handling=RetainHandling.SEND_ALWAYS if retained else RetainHandling.SEND_NEVER,
                 )
                 for topic in topics
             )

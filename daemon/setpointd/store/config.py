@@ -30,6 +30,11 @@ class ConfigReads(Reading):
         """The newest version of a service; None when there never was one."""
         return self._document(f"SELECT v.* FROM {_CURRENT} WHERE s.service = :service", service=service)  # noqa: S608
 
+    def newest(self, service: str) -> int | None:
+        """The number of the newest version of a service; None when there never was one."""
+        row = self._one("SELECT version FROM config_state WHERE service = :service", service=service)
+        return None if row is None else int(row[0])
+
     def at_version(self, service: str, version: int) -> Document | None:
         """One version of a service."""
         return self._document(
