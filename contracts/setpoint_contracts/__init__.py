@@ -1,6 +1,6 @@
 """Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
 
-from setpoint_contracts import access, applied, audit, audit_log, config, config_schema, profiles, system
+from setpoint_contracts import access, applied, audit, audit_log, config, config_schema, profiles, retention, system
 from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
@@ -29,6 +29,7 @@ __all__ = [
     "config_schema",
     "open_sealed",
     "profiles",
+    "retention",
     "seal_for",
     "sign_command",
     "sign_detached",

@@ -23,6 +23,7 @@ class Action(StrEnum):
     CREATE_TOKEN = "create_token"  # noqa: S105 - the name of an action
     REVOKE_TOKEN = "revoke_token"  # noqa: S105 - the name of an action
     ROTATE_TOKEN = "rotate_token"  # noqa: S105 - the name of an action
+    PRUNE_HISTORY = "prune_history"
     ADVANCE_EPOCH = "advance_epoch"
     AUTH_FAILURE = "auth_failure"
     PERMISSION_DENIED = "permission_denied"

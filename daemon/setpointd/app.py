@@ -38,6 +38,7 @@ from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
 from setpointd.render import Renderer
 from setpointd.report import Reporter
+from setpointd.retention import Retention
 from setpointd.runtime import Runtime
 from setpointd.settings import Settings
 from setpointd.store import Store
@@ -95,6 +96,13 @@ async def _run(settings: Settings) -> None:
             tombstone_keep_days=settings.tombstone_keep_days,
             clock=time.time,
         )
+        retention = Retention(
+            store=store,
+            active=modes.active,
+            keep_days=settings.history_keep_days,
+            keep_versions=settings.history_keep_versions,
+            clock=time.time,
+        )
         applied = AppliedReports(topics, metrics, time.time)
         pipeline = Pipeline(
             store=store,
@@ -140,11 +148,11 @@ async def _run(settings: Settings) -> None:
             settings.http_host, settings.http_port, health=reporter.health, metrics=reporter.metrics
         ) as http:
             logger().info("listening", http=f"{http[0]}:{http[1]}", instance=runtime.instance)
-            await _until_signal(connection, chores, pipeline)
+            await _until_signal(connection, chores, retention, pipeline)
     logger().info("stopped")
 
 
-async def _until_signal(connection: Connection, chores: Chores, pipeline: Pipeline) -> None:
+async def _until_signal(connection: Connection, chores: Chores, retention: Retention, pipeline: Pipeline) -> None:
     """Run until SIGTERM, SIGINT or the end of the connection; then finish what was taken and write down the rest.
 
     In bounded time: what hangs then, be it the broker or the writer, is left; nothing of it was acknowledged.
@@ -154,7 +162,10 @@ async def _until_signal(connection: Connection, chores: Chores, pipeline: Pipeli
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
     failure: OperatorError | None = None
     async with asyncio.TaskGroup() as tasks:
-        rounds = tasks.create_task(chores.run(pipeline), name="chores")
+        rounds = [
+            tasks.create_task(chores.run(pipeline), name="chores"),
+            tasks.create_task(retention.run(), name="retention"),
+        ]
         connected = tasks.create_task(_outcome(connection, pipeline), name="connection")
         waiting = tasks.create_task(signalled.wait(), name="signal")
         await asyncio.wait({connected, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,8 +178,8 @@ async def _until_signal(connection: Connection, chores: Chores, pipeline: Pipeli
             await asyncio.wait({connected}, timeout=STOP_AGAIN_S)
         with contextlib.suppress(asyncio.CancelledError):
             failure = await connected
-        rounds.cancel()
-        waiting.cancel()
+        for task in (*rounds, waiting):
+            task.cancel()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LAST_SWEEP_S):
             await chores.sweep(pipeline)

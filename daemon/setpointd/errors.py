@@ -49,6 +49,14 @@ class VersionConflict(Rejected):
         super().__init__(Code.VERSION_CONFLICT, message, current=at)
 
 
+class HistoryPruned(Rejected):
+    """What a service was then has been removed from the history; ``when`` says of which moment it was asked."""
+
+    def __init__(self, service: str, version: int, when: str) -> None:
+        message = f"the history of {service} was pruned up to version {version}: what there was{when} is not kept"
+        super().__init__(Code.NOT_FOUND, message, service=service, pruned=True)
+
+
 class StoreError(SetpointdError):
     """A transaction failed; nothing of it shows."""
 

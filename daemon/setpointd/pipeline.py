@@ -171,6 +171,12 @@ class Pipeline:
             result = await asyncio.to_thread(entry.handler, call, command)
             return await self._store.read(partial(self._say, attempt, result))
         stamp = Stamp(call.at, call.who.name, attempt.claims.jti)
+        if entry.kind == "slices":
+            so_far: object = None
+            while not isinstance(so_far, Reply):
+                run = partial(self._slice, entry, attempt, command, call, so_far)
+                so_far = await self._store.write(stamp, run, call.committed)
+            return so_far
         return await self._store.write(stamp, partial(self._write, entry, attempt, command, call), call.committed)
 
     def _read(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, snapshot: Snapshot) -> Reply:
@@ -209,10 +215,26 @@ class Pipeline:
         reply = self._render.reply(attempt.to, outcome, tx.identity.now(), attempt.at, applied=applied)
         final = isinstance(outcome, Result) or not outcome.code.retryable
         if entry.stored and final and not dry_run:
-            keep_until = rfc3339(attempt.claims.exp + self._limits.max_clock_skew_s)
-            stored = StoredReply(attempt.digest, reply.payload)
-            tx.replies.store(call.who.kid, attempt.claims.jti, stored, keep_until)
+            self._keep(attempt, reply, tx)
         return reply
+
+    def _slice(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, so_far: object, tx: Tx) -> object:
+        """Run the next slice of a write, and store its reply with the last (on the writer thread)."""
+        if repeated := self._repeat(attempt, tx):  # rows 6 and 7; the same command may be at work twice
+            return repeated
+        if so_far is None:
+            check_expiry(attempt.claims, attempt.message, self._clock())
+        outcome = entry.handler(tx, call, command, so_far)
+        if not isinstance(outcome, Result):
+            return outcome
+        reply = self._render.reply(attempt.to, outcome, tx.identity.now(), attempt.at, applied=True)
+        self._keep(attempt, reply, tx)
+        return reply
+
+    def _keep(self, attempt: _Attempt, reply: Reply, tx: Tx) -> None:
+        keep_until = rfc3339(attempt.claims.exp + self._limits.max_clock_skew_s)
+        stored = StoredReply(attempt.digest, reply.payload)
+        tx.replies.store(attempt.to.who.kid, attempt.claims.jti, stored, keep_until)
 
     def _repeat(self, attempt: _Attempt, snapshot: Snapshot) -> Reply | None:
         """Rows 6 and 7: what this command was answered before; None when it never ran."""

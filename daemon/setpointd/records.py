@@ -90,6 +90,50 @@ class StoredReply:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """What of the history stays: what was in force at ``since`` or later, and the newest ``versions`` of each service.
+
+    None: that says nothing. Where both are given, what either of them keeps stays.
+    """
+
+    since: str | None = None
+    versions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """How far a pruning is: what it has removed, behind which service it goes on, and whether it is ``over``."""
+
+    versions: int = 0
+    history: int = 0
+    slices: int = 0
+    after: str = ""
+    walked: bool = False
+    over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedPrune:
+    """A pruning that a command has begun, and left to the background."""
+
+    id: int
+    keep: Keep
+    asked_by: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What is gone of the history of a service: versions up to ``version``, the oldest of them made at ``first_…``."""
+
+    version: int
+    revision: int
+    first_revision: int
+    first_at: str
+    pruned_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutboxRow:
     """Something to publish. ``ref`` is a service or an audit event's id, ``writes`` how often it was put in."""
 

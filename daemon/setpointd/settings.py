@@ -32,6 +32,7 @@ from setpoint_contracts import strictjson
 from setpoint_contracts.config import MAX_CONFIG_KEYS
 from setpoint_contracts.config_schema import MAX_SCHEMA_BYTES
 from setpoint_contracts.misfits import misfits
+from setpoint_contracts.retention import MAX_KEEP_DAYS, MAX_KEEP_VERSIONS
 from setpoint_contracts.system import Limits
 from setpointd.errors import OperatorError
 
@@ -132,6 +133,18 @@ class Settings(BaseSettings):
         le=36_500,
         description="How long the tombstone of a deleted service stays retained, in days.",
     )
+    history_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_KEEP_DAYS,
+        description="Remove versions that were replaced so many days ago; not set, they stay.",
+    )
+    history_keep_versions: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_KEEP_VERSIONS,
+        description="Keep so many versions of a service, and remove older ones (if both are set, when both say so).",
+    )
     require_expected_version: bool = Field(
         default=False,
         description="Refuse writes that do not say which version they replace.",
@@ -178,7 +191,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
         # Only TOML has them; pydantic takes them for 1 and 0.
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is int:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in {int, int | None}:
             raise ValueError("give a number")
         return value
 

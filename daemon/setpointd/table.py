@@ -1,13 +1,15 @@
 """Every command on one line: its model, its handler, and how it runs.
 
 A handler is a plain function ``(snapshot or tx, call, command) -> Result`` that runs inside one snapshot (a read) or
-one transaction (a write); or it is ``(call, command) -> Result`` and runs on a thread of its own (a job: what is long,
-or is no transaction). It does not publish, log, commit, wait or look at a clock. It refuses by raising ``Rejected``.
+one transaction (a write). A write that is too long for one transaction is done in slices, each in one of its own: the
+handler is ``(tx, call, command, so_far) -> Result or so far``, and is called again with what it returned until that is
+its ``Result``. Or it is ``(call, command) -> Result`` and runs on a thread of its own (a job: what is long, or is no
+transaction). It does not publish, log, commit, wait or look at a clock. It refuses by raising ``Rejected``.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenCreate, TokenList, TokenRevoke, TokenRotate
@@ -16,15 +18,17 @@ from setpoint_contracts.audit_log import AuditQuery
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
+from setpoint_contracts.retention import HistoryPrune
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, applied, audit, config, epoch, profiles, schemas, system
+from setpointd.handlers import access, applied, audit, config, epoch, profiles, retention, schemas, system
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
-Kind = Literal["read", "write", "job"]
+Kind = Literal["read", "write", "slices", "job"]
 C = TypeVar("C", bound=Command)
 D = TypeVar("D", bound=Change)
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Entry:
     """
 
     model: type[Command]
-    handler: Callable[..., Result]
+    handler: Callable[..., Any]
     kind: Kind
     while_read_only: bool
     stored: bool
@@ -61,6 +65,11 @@ def write(
 def change(model: type[D], handler: Callable[[Tx, Call, D], Result]) -> Entry:
     """Make a write that says why, and can be tried without an effect."""
     return Entry(model, handler, "write", while_read_only=False, stored=True, explained=True)
+
+
+def slices(model: type[C], handler: Callable[[Tx, Call, C, S | None], Result | S]) -> Entry:
+    """Make a write of many transactions: it may run partly, and again; its reply is stored with the last of them."""
+    return Entry(model, handler, "slices", while_read_only=False, stored=True, explained=False)
 
 
 def job(model: type[C], handler: Callable[[Call, C], Result], *, while_read_only: bool = True) -> Entry:
@@ -95,6 +104,7 @@ TABLE = table(
     read(SchemaGet, schemas.get_schema),
     read(SchemaList, schemas.list_schemas),
     write(SchemaDelete, schemas.delete_schema),
+    slices(HistoryPrune, retention.prune),
     write(EpochAdvance, epoch.advance, while_read_only=True),
     write(TokenCreate, access.create),
     read(TokenList, access.list_tokens),

@@ -41,6 +41,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "token/revoke": Permission.MANAGE,
         "token/rotate": Permission.MANAGE,
         "applied": Permission.READ,
+        "history/prune": Permission.MANAGE,
         "epoch/advance": Permission.MANAGE,
     }
     assert {name for name, command in COMMANDS.items() if issubclass(command, Change)} == {
@@ -77,6 +78,8 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("schema/get", {"service": "stt"}),
         ("schema/list", {"limit": 1000, "after": "stt"}),
         ("schema/delete", {"service": "stt"}),
+        ("history/prune", {"keep_days": 0}),
+        ("history/prune", {"keep_days": 30.0, "keep_versions": 1}),
         ("applied", {}),
         ("applied", {"service": "stt"}),
         ("epoch/advance", {}),
@@ -178,6 +181,15 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("token/rotate", {"kid": "tok_1", "grace_s": -1}, "grace_s"),
         ("token/rotate", {"kid": "tok_1", "public_jwk": PRIVATE_JWK}, "public_jwk"),
         ("applied", {"service": "+"}, "service"),
+        ("history/prune", {}, ""),
+        ("history/prune", {"keep_days": -1}, "keep_days"),
+        ("history/prune", {"keep_days": 36_501}, "keep_days"),
+        ("history/prune", {"keep_days": True}, "keep_days"),
+        ("history/prune", {"keep_versions": 0}, "keep_versions"),
+        ("history/prune", {"keep_versions": 1.5}, "keep_versions"),
+        ("history/prune", {"keep_versions": 1_000_001}, "keep_versions"),
+        ("history/prune", {"keep_days": 1, "service": "stt"}, "service"),
+        ("history/prune", {"keep_days": 1, "dry_run": True}, "dry_run"),
         ("applied", {"instance": "pi-1"}, "instance"),
     ],
 )

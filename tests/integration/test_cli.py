@@ -483,6 +483,8 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP TRIGGER token_changed;
         DROP TRIGGER token_removed;
         DROP TABLE token_changes;
+        DROP TABLE config_pruned;
+        DROP TABLE config_prunes;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )

@@ -28,6 +28,7 @@ STEPS = [
     "schemas_of_configs",
     "chained_audit_log",
     "changes_of_tokens_are_counted",
+    "pruned_history",
 ]
 NOW = len(STEPS)
 """The format of this program."""
@@ -285,3 +286,20 @@ def test_reading_from_outside_does_not_wait_for_writers(data_dir: Path) -> None:
     """A list of tokens comes also while somebody writes."""
     with writer_lock(data_dir, 0), reading(data_dir) as snapshot:
         assert snapshot.tokens.all() == []
+
+
+def test_a_store_that_was_made_before_gives_space_back_once_it_was_vacuumed(data_dir: Path) -> None:
+    """It stays as it is otherwise: what has become free is used again, and the file keeps its size."""
+    with closing(sqlite3.connect(data_dir / DATABASE)) as older:
+        older.executescript("PRAGMA auto_vacuum=NONE; VACUUM")
+    for free in (False, True):
+        with closing(open_writer(data_dir)) as db:
+            with job(db) as tx:
+                put("stt", {"text": "x" * 100_000})(tx)
+            with job(db) as tx:
+                tx.config._do("DELETE FROM config_versions")  # noqa: SLF001 - what has a hundred free pages
+                tx.config._do("DELETE FROM config_history")  # noqa: SLF001
+                tx.config._do("DELETE FROM config_state")  # noqa: SLF001
+                assert (tx.pruning.free_pages() > 0) is free
+        with closing(sqlite3.connect(data_dir / DATABASE)) as older:
+            older.executescript("PRAGMA auto_vacuum=INCREMENTAL; VACUUM")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,20 @@ from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits
 from setpointd.auth import Keyring
 from setpointd.call import Call
+from setpointd.errors import HistoryPruned
+from setpointd.handlers import retention
 from setpointd.messages import Inbound
 from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
 from setpointd.render import Renderer, Result
-from setpointd.store import Store, Tx
+from setpointd.store import Snapshot, Store, Tx, pruning
 from setpointd.store.audit import AuditFilter
 from setpointd.store.files import create
 from setpointd.table import TABLE, Entry, change, read
 from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.limits import LIMITS
+from tests.store.jobs import put
 from tests.unit.claims import TOPICS
 
 ALICE = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
@@ -368,3 +372,81 @@ async def test_who_wants_no_reply_gets_none(desk: Desk) -> None:
     for _ in range(2):
         assert await desk.send(signed(reply_to=None)) is None
     assert await desk.revision() == 1
+
+
+PRUNE = "history/prune"
+
+
+async def versions(desk: Desk) -> list[int]:
+    """Make ten versions of a service at the desk, or see which are left."""
+    at = Stamp("2026-01-01T00:00:00.000Z", "alice", "r")
+    if await desk.store.read(lambda snapshot: snapshot.config.newest("stt")) is None:
+        for n in range(10):
+            await desk.store.write(at, put("stt", {"n": n}))
+    return [n for n in range(1, 11) if await desk.store.read(partial(_is_there, n))]
+
+
+def _is_there(version: int, snapshot: Snapshot) -> bool:
+    try:
+        return snapshot.config.at_version("stt", version) is not None
+    except HistoryPruned:
+        return False
+
+
+async def test_a_write_in_slices_is_one_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered once all of its slices ran, and the same bytes get that answer again; other bytes do not."""
+    monkeypatch.setattr(pruning, "SLICE_ROWS", 2)
+    await versions(desk)
+    payload = signed(PRUNE, {"keep_versions": 3})
+    reply = await desk.ask(payload, PRUNE)
+    assert reply["result"] == {"versions": 7, "history": 7, "complete": True}
+    assert await versions(desk) == [8, 9, 10]
+    assert await desk.ask(payload, PRUNE) == reply
+    assert code_of(await desk.ask(signed(PRUNE, {"keep_versions": 2}), PRUNE)) == "idempotency_conflict"
+    assert await versions(desk) == [8, 9, 10]
+
+
+async def test_the_same_slices_may_be_at_work_twice(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bytes, delivered again while they run, are answered alike, and what is to go goes once."""
+    monkeypatch.setattr(pruning, "SLICE_ROWS", 2)
+    await versions(desk)
+    payload = signed(PRUNE, {"keep_versions": 3})
+    first, second = await asyncio.gather(desk.ask(payload, PRUNE), desk.ask(payload, PRUNE))
+    assert first == second
+    assert await versions(desk) == [8, 9, 10]
+
+
+async def test_slices_let_others_run_in_between(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that comes after the first slice is answered before the last."""
+    monkeypatch.setattr(pruning, "SLICE_ROWS", 2)
+    await versions(desk)
+    pruned = asyncio.create_task(desk.ask(signed(PRUNE, {"keep_versions": 3}), PRUNE))
+    await asyncio.sleep(0)
+    assert code_of(await desk.ask(signed(jti="j-2"))) == "ok"
+    assert not pruned.done()
+    assert (await pruned)["result"]["versions"] == 8  # the one that was written meanwhile counts among the newest
+
+
+async def test_what_a_command_does_not_get_done_is_left(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its number of slices it answers what it has removed, says that there is more, and leaves the rest."""
+    monkeypatch.setattr(pruning, "SLICE_ROWS", 2)
+    monkeypatch.setattr(retention, "MAX_SLICES", 3)
+    await versions(desk)
+    reply = await desk.ask(signed(PRUNE, {"keep_versions": 3}), PRUNE)
+    assert reply["result"] == {"versions": 3, "history": 3, "complete": False}
+    [left] = await desk.store.read(lambda snapshot: snapshot.pruning.unfinished())
+    assert (left.keep.versions, left.asked_by, left.request_id) == (3, "alice", "j-1")
+
+
+async def test_slices_are_refused_as_other_writes_are(desk: Desk) -> None:
+    """While read-only, once it has expired, and to who is no admin."""
+    await versions(desk)
+    payload = signed(PRUNE, {"keep_versions": 1})
+    refused = await desk.ask(signed(PRUNE, {"keep_versions": 1}, VIEWER), PRUNE)
+    assert (code_of(refused), refused["error"]["details"]) == ("forbidden", {"needs": "admin.manage"})
+    desk.runtime.mode, desk.runtime.reason = "read_only", "stale_store"
+    assert code_of(await desk.ask(payload, PRUNE)) == "read_only"
+    desk.runtime.mode = "active"
+    desk.now += 1000
+    assert code_of(await desk.ask(payload, PRUNE)) == "expired"
+    assert len(await versions(desk)) == 10

@@ -222,6 +222,11 @@ def test_topic_prefix_that_does_not_fit(prefix: str) -> None:
         ("log_level", "loud"),
         ("log_format", "xml"),
         ("require_expected_version", "perhaps"),
+        ("history_keep_days", 0),
+        ("history_keep_days", 36_501),
+        ("history_keep_days", True),
+        ("history_keep_versions", "all"),
+        ("history_keep_versions", 1_000_001),
     ],
 )
 def test_value_that_does_not_fit(name: str, value: object) -> None:

@@ -7,10 +7,11 @@ from mypy import api
 
 from setpoint_contracts import COMMANDS, Change
 from setpoint_contracts.config import Get, Set
+from setpoint_contracts.retention import HistoryPrune
 from setpoint_contracts.system import EpochAdvance
-from setpointd.handlers import config, epoch
+from setpointd.handlers import config, epoch, retention
 from setpointd.render import Result
-from setpointd.table import TABLE, Entry, change, job, read, table, write
+from setpointd.table import TABLE, Entry, change, job, read, slices, table, write
 
 
 def test_the_table_holds_exactly_the_contracts_commands() -> None:
@@ -51,10 +52,11 @@ def test_what_changes_a_config_says_why() -> None:
         (write(EpochAdvance, epoch.advance), ("write", False, True, False)),
         (write(EpochAdvance, epoch.advance, while_read_only=True), ("write", True, True, False)),
         (change(Set, config.set_config), ("write", False, True, True)),
+        (slices(HistoryPrune, retention.prune), ("slices", False, True, False)),
         (job(Get, lambda _call, _command: Result()), ("job", True, False, False)),
         (job(Get, lambda _call, _command: Result(), while_read_only=False), ("job", False, False, False)),
     ],
-    ids=["read", "write", "write while read-only", "change", "job", "job while active only"],
+    ids=["read", "write", "write while read-only", "change", "slices", "job", "job while active only"],
 )
 def test_a_kind_says_how_a_command_runs(entry: Entry, expected: tuple[str, bool, bool, bool]) -> None:
     """Its kind, whether it runs while read-only, whether its reply is final, whether it says why."""
@@ -67,17 +69,25 @@ from setpoint_contracts.system import EpochAdvance
 from setpointd.call import Call
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
-from setpointd.table import change, job, read, write
+from setpointd.table import change, job, read, slices, write
 
 def reads(snapshot: Snapshot, call: Call, command: Get) -> Result: return Result()
 def writes(tx: Tx, call: Call, command: Get) -> Result: return Result()
 def changes(tx: Tx, call: Call, command: Set) -> Result: return Result()
+def goes_on(tx: Tx, call: Call, command: Get, so_far: int | None) -> Result | int: return 1
 def works(call: Call, command: Get) -> Result: return Result()
 def answers_text(snapshot: Snapshot, call: Call, command: Get) -> str: return ""
 async def waits(snapshot: Snapshot, call: Call, command: Get) -> Result: return Result()
 
 """
-FINE = ("read(Get, reads)", "write(Get, writes)", "write(Get, reads)", "change(Set, changes)", "job(Get, works)")
+FINE = (
+    "read(Get, reads)",
+    "write(Get, writes)",
+    "write(Get, reads)",
+    "change(Set, changes)",
+    "job(Get, works)",
+    "slices(Get, goes_on)",
+)
 REFUSED = (
     "read(Get, writes)",
     "read(Set, reads)",
@@ -88,6 +98,8 @@ REFUSED = (
     "change(Get, writes)",
     "change(Delete, changes)",
     "job(Get, reads)",
+    "slices(Get, writes)",
+    "slices(Set, goes_on)",
 )
 
 

@@ -45,5 +45,5 @@ def _option(name: str, field: FieldInfo) -> click.Option:
 
 
 def _metavar(field: FieldInfo) -> str:
-    kinds: dict[Any, str] = {int: "NUMBER", Path: "PATH", Path | None: "FILE"}
+    kinds: dict[Any, str] = {int: "NUMBER", int | None: "NUMBER", Path: "PATH", Path | None: "FILE"}
     return kinds.get(field.annotation, "TEXT")

@@ -12,8 +12,8 @@ from sqlite_utils import Database
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
 from setpointd.difference import key_changes
-from setpointd.errors import UnreadableError, VersionConflict
-from setpointd.records import HEAD, Document, KeyChange, Stamp
+from setpointd.errors import HistoryPruned, UnreadableError, VersionConflict
+from setpointd.records import HEAD, Document, KeyChange, Pruned, Stamp
 from setpointd.store.audit import AuditWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
@@ -36,30 +36,52 @@ class ConfigReads(Reading):
         return None if row is None else int(row[0])
 
     def at_version(self, service: str, version: int) -> Document | None:
-        """One version of a service."""
-        return self._document(
+        """One version of a service. ``HistoryPruned``: it may have been removed."""
+        document = self._document(
             "SELECT * FROM config_versions WHERE service = :service AND version = :version",
             service=service,
             version=version,
         )
+        if document is None and (pruned := self.pruned(service)) and version <= pruned.version:
+            raise HistoryPruned(service, pruned.version, f" at version {version}")
+        return document
 
     def at_revision(self, service: str, revision: int) -> Document | None:
-        """The newest version of a service made at or before a revision."""
-        return self._document(
+        """The newest version of a service made at or before a revision. ``HistoryPruned``: it is not known any more."""
+        document = self._document(
             "SELECT * FROM config_versions WHERE service = :service AND revision <= :revision"
             " ORDER BY version DESC LIMIT 1",
             service=service,
             revision=revision,
         )
+        if (pruned := self._gap(service, document)) and revision >= pruned.first_revision:
+            raise HistoryPruned(service, pruned.version, f" at revision {revision}")
+        return document
 
     def at_time(self, service: str, time: str) -> Document | None:
-        """The newest version of a service made at or before a time."""
-        return self._document(
+        """The newest version of a service made at or before a time. ``HistoryPruned``: it is not known any more."""
+        document = self._document(
             "SELECT * FROM config_versions WHERE service = :service AND updated_at <= :time"
             " ORDER BY version DESC LIMIT 1",
             service=service,
             time=time,
         )
+        if (pruned := self._gap(service, document)) and time >= pruned.first_at:
+            raise HistoryPruned(service, pruned.version, f" at {time}")
+        return document
+
+    def pruned(self, service: str) -> Pruned | None:
+        """What was removed from the history of a service; None when nothing was."""
+        row = self._one(
+            "SELECT version, revision, first_revision, first_at, pruned_at FROM config_pruned WHERE service = :service",
+            service=service,
+        )
+        return None if row is None else Pruned(*row)
+
+    def _gap(self, service: str, found: Document | None) -> Pruned | None:
+        """What was removed behind a version that was found, and may have been the one that was looked for."""
+        pruned = self.pruned(service)
+        return pruned if pruned is not None and (found is None or found.version < pruned.version) else None
 
     def _document(self, sql: str, **values: Any) -> Document | None:
         row = self._one(sql, **values)

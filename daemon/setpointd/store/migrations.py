@@ -199,3 +199,29 @@ def changes_of_tokens_are_counted(db: Database) -> None:
         f"CREATE TRIGGER token_removed AFTER DELETE ON api_tokens {bump}",
     ):
         db.conn.execute(statement)
+
+
+@migrations()
+def pruned_history(db: Database) -> None:
+    """What was removed from the history, and what is still to be."""
+    for statement in (
+        # one row for each service of which something was removed: the highest version that is gone with its revision,
+        # and the lowest revision and time of all that are
+        """CREATE TABLE config_pruned (
+            service        TEXT PRIMARY KEY,
+            version        INTEGER NOT NULL,
+            revision       INTEGER NOT NULL,
+            first_revision INTEGER NOT NULL,
+            first_at       TEXT NOT NULL,
+            pruned_at      TEXT NOT NULL
+        )""",
+        # what a command has left to the background; since and versions say what stays
+        """CREATE TABLE config_prunes (
+            id         INTEGER PRIMARY KEY,
+            since      TEXT,
+            versions   INTEGER,
+            asked_by   TEXT,
+            request_id TEXT
+        )""",
+    ):
+        db.conn.execute(statement)

@@ -7,6 +7,7 @@ from setpointd.store.config import ConfigReads
 from setpointd.store.identity import IdentityReads
 from setpointd.store.outbox import OutboxReads
 from setpointd.store.profiles import ProfileReads
+from setpointd.store.pruning import PruneReads
 from setpointd.store.replies import ReplyReads
 from setpointd.store.schemas import SchemaReads
 from setpointd.store.tokens import TokenReads
@@ -24,3 +25,4 @@ class Snapshot:
         self.replies = ReplyReads(db)
         self.audit = AuditReads(db)
         self.outbox = OutboxReads(db)
+        self.pruning = PruneReads(db)

@@ -20,6 +20,7 @@ from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.profiles import ProfileWrites
+from setpointd.store.pruning import PruneWrites
 from setpointd.store.replies import ReplyWrites
 from setpointd.store.schemas import SchemaWrites
 from setpointd.store.snapshot import Snapshot
@@ -37,6 +38,7 @@ class Tx(Snapshot):
     replies: ReplyWrites
     audit: AuditWrites
     outbox: OutboxWrites
+    pruning: PruneWrites
 
     def __init__(self, db: Database, stamp: Stamp) -> None:
         self._db = db
@@ -46,6 +48,7 @@ class Tx(Snapshot):
         self.audit = AuditWrites(db, stamp, self.outbox)
         self.tokens = TokenWrites(db, stamp, self.audit)
         self.replies = ReplyWrites(db)
+        self.pruning = PruneWrites(db, stamp, self.audit)
         self.config = ConfigWrites(db, stamp, self.identity, HistoryWrites(db, stamp), self.audit, self.outbox)
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
         self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
