@@ -38,6 +38,8 @@ class Recipe:
     sentence: str
     params: Params | Callable[[dict[str, Any]], Params]
     heading: str = ""
+    report: Params | None = None
+    """What an instance of a service has published before it, retained."""
 
 
 STT = {"model": "small", "threads": 2}
@@ -153,6 +155,28 @@ RECIPES = [
     ),
     Recipe("token/revoke", "From now on it is refused.", {"kid": "dash-2026"}),
     Recipe("token/list", "Who may do what; never a secret.", {}),
+        "history/prune",
+        "Keep the newest two versions of each service, and all that was in force within 30 days: nothing is as old.",
+        {"keep_days": 30, "keep_versions": 2},
+        heading="Retention",
+    ),
+    Recipe("history/prune", "Keep the newest two, however young the others are.", {"keep_versions": 2}),
+    Recipe("get", "What was removed is told from what never was.", {"service": "stt", "revision": 1}),
+    Recipe(
+        "applied",
+        "Who runs what? One instance has said so, and has fallen behind.",
+        {"service": "stt"},
+        heading="What runs",
+        report={
+            "service": "stt",
+            "instance": "pi-1",
+            "version": 2,
+            "revision": 2,
+            "status": "applied",
+            "at": "2026-01-01T00:00:00.000Z",
+        },
+    ),
+    Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
     Recipe(
         "audit/query",
         "Who did what to a service, the newest first; `next` goes into `before`.",
@@ -241,6 +265,9 @@ async def page(daemon: Reachable) -> str:
     async with calling(daemon) as admin:
         for number, recipe in enumerate(RECIPES, 1):
             params = recipe.params if isinstance(recipe.params, dict) else recipe.params(said)
+            if recipe.report is not None:
+                topic = daemon.topics.applied(recipe.report["service"], recipe.report["instance"])
+                await admin.mqtt.publish(topic, json.dumps(recipe.report), qos=1, retain=True)
             reply = await admin.call(recipe.command, params, jti=f"request-{number}")
             said[recipe.command] = reply.result
             shown = disguise.reply(reply.model_dump(mode="json", exclude_unset=True))

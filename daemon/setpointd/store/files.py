@@ -116,8 +116,9 @@ def _open_writer(data_dir: Path, *, new: bool) -> Database:
             _check_store(data_dir)
         db = Database(_connect(data_dir, "rwc"), execute_plugins=False)
         undo.callback(db.close)
-        # The first counts before there is a table: a file can then give back what has become free, part by part.
-        db.conn.executescript("PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+        if new:  # before there is a table: the file can then give back what has become free, part by part
+            db.conn.executescript("PRAGMA auto_vacuum=INCREMENTAL;")
+        db.conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
         _migrate(db, data_dir)
         undo.pop_all()
         return db
