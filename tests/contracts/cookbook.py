@@ -155,6 +155,7 @@ RECIPES = [
     ),
     Recipe("token/revoke", "From now on it is refused.", {"kid": "dash-2026"}),
     Recipe("token/list", "Who may do what; never a secret.", {}),
+    Recipe(
         "history/prune",
         "Keep the newest two versions of each service, and all that was in force within 30 days: nothing is as old.",
         {"keep_days": 30, "keep_versions": 2},
@@ -176,7 +177,6 @@ RECIPES = [
             "at": "2026-01-01T00:00:00.000Z",
         },
     ),
-    Recipe("token/list", "Who may do what; never a secret.", {}, heading="Tokens"),
     Recipe(
         "audit/query",
         "Who did what to a service, the newest first; `next` goes into `before`.",
