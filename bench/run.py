@@ -211,7 +211,7 @@ def _many_at_a_time(make: Make, sizes: Sizes, connection: Connection, daemon: Da
 
 
 def free_port() -> int:
-    """Find a port of this machine that nobody has."""
+    """A port of 127.0.0.1 that nobody listens on."""
     with socket.create_server((HOST, 0)) as found:
         return int(found.getsockname()[1])
 

@@ -1,6 +1,18 @@
 """Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
 
-from setpoint_contracts import access, applied, audit, audit_log, config, config_schema, profiles, retention, system
+from setpoint_contracts import (
+    access,
+    applied,
+    audit,
+    audit_log,
+    config,
+    config_schema,
+    history,
+    profiles,
+    retention,
+    search,
+    system,
+)
 from setpoint_contracts.commands import COMMANDS, Change, Command
 from setpoint_contracts.envelope import Claims, ErrorBody, Reply
 from setpoint_contracts.errors import Code
@@ -27,10 +39,12 @@ __all__ = [
     "audit_log",
     "config",
     "config_schema",
+    "history",
     "open_sealed",
     "profiles",
     "retention",
     "seal_for",
+    "search",
     "sign_command",
     "sign_detached",
     "system",

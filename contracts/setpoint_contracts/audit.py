@@ -15,6 +15,7 @@ class Action(StrEnum):
 
     UPDATE_CONFIG = "update_config"
     DELETE_CONFIG = "delete_config"
+    RESTORE_CONFIG = "restore_config"
     SAVE_PROFILE = "save_profile"
     DELETE_PROFILE = "delete_profile"
     LOAD_PROFILE = "load_profile"

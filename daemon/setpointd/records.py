@@ -82,6 +82,18 @@ class KeyChange:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryFilter:
+    """Which changes of keys: those that match all that is said; ``until`` and ``before`` (an id) are exclusive."""
+
+    service: str | None = None
+    key: str | None = None
+    user: str | None = None
+    since: str | None = None
+    until: str | None = None
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredReply:
     """The reply to a command that ran: its payload, and the digest of the command's bytes."""
 

@@ -1,10 +1,11 @@
 """Every command on one line: its model, its handler, and how it runs.
 
 A handler is a plain function ``(snapshot or tx, call, command) -> Result`` that runs inside one snapshot (a read) or
-one transaction (a write). A write that is too long for one transaction is done in slices, each in one of its own: the
-handler is ``(tx, call, command, so_far) -> Result or so far``, and is called again with what it returned until that is
-its ``Result``. Or it is ``(call, command) -> Result`` and runs on a thread of its own (a job: what is long, or is no
-transaction). It does not publish, log, commit, wait or look at a clock. It refuses by raising ``Rejected``.
+one transaction (a write). A scan is a read that may be long: its snapshot is that of another thread. A write that is
+too long for one transaction is done in slices, each in one of its own: the handler is ``(tx, call, command, so_far) ->
+Result or so far``, and is called again with what it returned until that is its ``Result``. Or it is ``(call, command)
+-> Result`` and runs on a thread of its own (a job: what is long, or is no transaction). No handler publishes, logs,
+commits, waits or looks at a clock. It refuses by raising ``Rejected``.
 """
 
 from collections.abc import Callable
@@ -17,15 +18,29 @@ from setpoint_contracts.applied import Applied
 from setpoint_contracts.audit_log import AuditQuery
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpoint_contracts.config_schema import SchemaDelete, SchemaGet, SchemaList, SchemaSet
+from setpoint_contracts.history import Diff, HistoryQuery, HistoryRestore, HistoryVersions
 from setpoint_contracts.profiles import ProfileDelete, ProfileGet, ProfileList, ProfileLoad, ProfileSave
 from setpoint_contracts.retention import HistoryPrune
+from setpoint_contracts.search import Search
 from setpoint_contracts.system import EpochAdvance, Info, Status
 from setpointd.call import Call
-from setpointd.handlers import access, applied, audit, config, epoch, profiles, retention, schemas, system
+from setpointd.handlers import (
+    access,
+    applied,
+    audit,
+    config,
+    epoch,
+    history,
+    profiles,
+    retention,
+    schemas,
+    search,
+    system,
+)
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
-Kind = Literal["read", "write", "slices", "job"]
+Kind = Literal["read", "scan", "write", "slices", "job"]
 C = TypeVar("C", bound=Command)
 D = TypeVar("D", bound=Change)
 S = TypeVar("S")
@@ -50,6 +65,11 @@ class Entry:
 def read(model: type[C], handler: Callable[[Snapshot, Call, C], Result]) -> Entry:
     """Make a command that reads: it runs whenever the daemon does, and is not stored."""
     return Entry(model, handler, "read", while_read_only=True, stored=False, explained=False)
+
+
+def scan(model: type[C], handler: Callable[[Snapshot, Call, C], Result]) -> Entry:
+    """Make a command that reads so much that the event loop must not wait for it."""
+    return Entry(model, handler, "scan", while_read_only=True, stored=False, explained=False)
 
 
 def write(
@@ -95,6 +115,11 @@ TABLE = table(
     change(Patch, config.patch_config),
     change(Delete, config.delete_config),
     change(Apply, config.apply),
+    scan(Search, search.search),
+    read(Diff, history.diff),
+    read(HistoryQuery, history.query),
+    read(HistoryVersions, history.versions),
+    change(HistoryRestore, history.restore),
     write(ProfileSave, profiles.save),
     read(ProfileList, profiles.list_profiles),
     read(ProfileGet, profiles.get),

@@ -35,6 +35,11 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "schema/get": Permission.READ,
         "schema/list": Permission.READ,
         "schema/delete": Permission.MANAGE,
+        "search": Permission.READ,
+        "diff": Permission.READ,
+        "history/query": Permission.READ,
+        "history/versions": Permission.READ,
+        "history/restore": Permission.WRITE,
         "audit/query": Permission.MANAGE,
         "token/create": Permission.MANAGE,
         "token/list": Permission.MANAGE,
@@ -50,6 +55,7 @@ def test_the_commands_are_those_of_the_wire() -> None:
         "delete",
         "apply",
         "profile/load",
+        "history/restore",
     }
 
 
@@ -94,12 +100,30 @@ def test_the_commands_are_those_of_the_wire() -> None:
         ("token/revoke", {"kid": "tok_1"}),
         ("token/rotate", {"kid": "tok_1"}),
         ("token/rotate", {"kid": "tok_1", "grace_s": 0, "public_jwk": PUBLIC_JWK}),
+        ("search", {"query": "x" * 200, "service": "stt", "limit": 1000}),
+        ("search", {"query": " "}),
+        ("diff", {"service": "stt", "from": {"version": 1}, "to": {"revision": 0}}),
+        ("diff", {"service": "stt", "from": {"time": "2026-11-23T10:00:00Z"}, "to": {"version": 2.0}}),
+        ("diff", {"service": "stt", "from": {"profile": "at night"}, "to": {"version": 1}}),
+        ("history/query", {}),
+        ("history/query", {"service": "stt", "key": "a", "user": "admin", "limit": 1000, "before": 7}),
+        ("history/query", {"since": "2026-11-23T10:00:00Z", "until": "2026-11-23T10:00:00.5+01:00"}),
+        ("history/versions", {"service": "stt", "limit": 1, "before": 2}),
+        ("history/restore", {"revision": 0, "reason": "why", "dry_run": True}),
+        ("history/restore", {"time": "2026-11-23T10:00:00Z"}),
     ],
 )
 def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None:
     """Parameters within their bounds are taken, and a command names the service that it touches."""
     parsed = COMMANDS[command].model_validate(params)
     assert parsed.asks() == ((parsed.needs, params.get("service")),)
+
+
+def test_a_restore_asks_for_every_service_that_it_names() -> None:
+    """To write each; when it names none, to write at all, and more shows when it runs."""
+    restore = COMMANDS["history/restore"].model_validate
+    assert restore({"services": ["a", "b"], "revision": 1}).asks() == tuple((Permission.WRITE, name) for name in "ab")
+    assert restore({"revision": 1}).asks() == ((Permission.WRITE, None),)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +215,32 @@ def test_takes_parameters_that_fit(command: str, params: dict[str, Any]) -> None
         ("history/prune", {"keep_days": 1, "service": "stt"}, "service"),
         ("history/prune", {"keep_days": 1, "dry_run": True}, "dry_run"),
         ("applied", {"instance": "pi-1"}, "instance"),
+        ("search", {}, "query"),
+        ("search", {"query": ""}, "query"),
+        ("search", {"query": "x" * 201}, "query"),
+        ("search", {"query": 1}, "query"),
+        ("diff", {"service": "stt", "to": {"version": 1}}, "from"),
+        ("diff", {"service": "stt", "from": {}, "to": {"version": 1}}, "from"),
+        ("diff", {"service": "stt", "from": {"version": 1, "revision": 1}, "to": {"version": 1}}, "from"),
+        ("diff", {"service": "stt", "from": {"version": 0}, "to": {"version": 1}}, "from"),
+        ("diff", {"service": "stt", "from": {"version": 1}, "to": 1}, "to"),
+        ("diff", {"service": "stt", "from": {"version": 1}, "to": {"profile": ""}}, "to"),
+        ("diff", {"service": "stt", "from_": {"version": 1}, "to": {"version": 1}}, "from"),
+        ("history/query", {"before": -1}, "before"),
+        ("history/query", {"since": "yesterday"}, "since"),
+        ("history/query", {"until": "2026-02-30T00:00:00Z"}, "until"),
+        ("history/query", {"user": "A"}, "user"),
+        ("history/query", {"key": ""}, "key"),
+        ("history/query", {"limit": 0}, "limit"),
+        ("history/versions", {}, "service"),
+        ("history/restore", {}, ""),
+        ("history/restore", {"version": 1}, ""),
+        ("history/restore", {"version": 1, "services": ["a", "b"]}, ""),
+        ("history/restore", {"revision": 1, "time": "2026-11-23T10:00:00Z"}, ""),
+        ("history/restore", {"revision": 1, "services": []}, "services"),
+        ("history/restore", {"revision": 1, "services": ["a", "a"]}, ""),
+        ("history/restore", {"revision": 1, "services": ["A"]}, "services"),
+        ("history/restore", {"revision": 1, "services": [f"s{n}" for n in range(1001)]}, "services"),
     ],
 )
 def test_refuses_parameters_that_do_not_fit(command: str, params: dict[str, Any], field: str) -> None:

@@ -485,6 +485,9 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP TABLE token_changes;
         DROP TABLE config_pruned;
         DROP TABLE config_prunes;
+        DROP INDEX config_history_key;
+        DROP INDEX config_history_user;
+        DROP TABLE config_history_turns;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )

@@ -162,6 +162,48 @@ async def test_a_read_does_not_see_what_is_not_committed(store: Store) -> None:
     assert await current(store, "a") is not None
 
 
+async def test_a_scan_holds_up_neither_reads_nor_writes(store: Store) -> None:
+    """It runs on a thread of its own, on the state of its beginning; the next one waits until it is done."""
+    await store.write(STAMP, put("stt", {"n": 1}))
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(snapshot: Snapshot) -> list[int]:
+        first = snapshot.config.current("stt")
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(DEADLINE_S)
+        return [document.version for document in (first, snapshot.config.current("stt")) if document is not None]
+
+    scan = asyncio.create_task(store.scan(slow))
+    await begun.wait()
+    following = asyncio.create_task(store.scan(lambda snapshot: go_on.is_set() and snapshot.config.count()))
+    assert (await store.write(STAMP, put("stt", {"n": 2}))).version == 2
+    assert await current(store, "stt") is not None
+    assert not following.done()
+    go_on.set()
+    assert await scan == [1, 1]
+    assert await following == 1
+
+
+async def test_a_scan_that_fails_says_so_as_a_read_does(store: Store) -> None:
+    """What a handler refuses is its own error; what SQLite cannot read is the store's; none is left in the way."""
+
+    def refused(_snapshot: Snapshot) -> None:
+        raise Rejected(Code.NOT_FOUND, "no")
+
+    def unreadable(snapshot: Snapshot) -> None:
+        snapshot.config._db.conn.execute("SELECT * FROM not_there")  # noqa: SLF001 - what no read would do
+
+    with pytest.raises(Rejected):
+        await store.scan(refused)
+    with pytest.raises(StoreError):
+        await store.scan(unreadable)
+    assert await store.scan(lambda snapshot: snapshot.config.count()) == 0
+    await store.close()
+    with pytest.raises(StoreError):
+        await store.scan(lambda snapshot: snapshot.config.count())
+
+
 async def test_closing_commits_what_waits(data_dir: Path) -> None:
     """What was handed over before the end is written, and its callers are told."""
     store = Store(data_dir)

@@ -29,6 +29,7 @@ STEPS = [
     "chained_audit_log",
     "changes_of_tokens_are_counted",
     "pruned_history",
+    "history_is_read",
 ]
 NOW = len(STEPS)
 """The format of this program."""

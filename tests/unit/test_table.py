@@ -11,7 +11,7 @@ from setpoint_contracts.retention import HistoryPrune
 from setpoint_contracts.system import EpochAdvance
 from setpointd.handlers import config, epoch, retention
 from setpointd.render import Result
-from setpointd.table import TABLE, Entry, change, job, read, slices, table, write
+from setpointd.table import TABLE, Entry, change, job, read, scan, slices, table, write
 
 
 def test_the_table_holds_exactly_the_contracts_commands() -> None:
@@ -49,6 +49,7 @@ def test_what_changes_a_config_says_why() -> None:
     ("entry", "expected"),
     [
         (read(Get, config.get), ("read", True, False, False)),
+        (scan(Get, config.get), ("scan", True, False, False)),
         (write(EpochAdvance, epoch.advance), ("write", False, True, False)),
         (write(EpochAdvance, epoch.advance, while_read_only=True), ("write", True, True, False)),
         (change(Set, config.set_config), ("write", False, True, True)),
@@ -56,7 +57,7 @@ def test_what_changes_a_config_says_why() -> None:
         (job(Get, lambda _call, _command: Result()), ("job", True, False, False)),
         (job(Get, lambda _call, _command: Result(), while_read_only=False), ("job", False, False, False)),
     ],
-    ids=["read", "write", "write while read-only", "change", "slices", "job", "job while active only"],
+    ids=["read", "scan", "write", "write while read-only", "change", "slices", "job", "job while active only"],
 )
 def test_a_kind_says_how_a_command_runs(entry: Entry, expected: tuple[str, bool, bool, bool]) -> None:
     """Its kind, whether it runs while read-only, whether its reply is final, whether it says why."""
@@ -69,7 +70,7 @@ from setpoint_contracts.system import EpochAdvance
 from setpointd.call import Call
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
-from setpointd.table import change, job, read, slices, write
+from setpointd.table import change, job, read, scan, slices, write
 
 def reads(snapshot: Snapshot, call: Call, command: Get) -> Result: return Result()
 def writes(tx: Tx, call: Call, command: Get) -> Result: return Result()
@@ -82,6 +83,7 @@ async def waits(snapshot: Snapshot, call: Call, command: Get) -> Result: return 
 """
 FINE = (
     "read(Get, reads)",
+    "scan(Get, reads)",
     "write(Get, writes)",
     "write(Get, reads)",
     "change(Set, changes)",
@@ -91,6 +93,7 @@ FINE = (
 REFUSED = (
     "read(Get, writes)",
     "read(Set, reads)",
+    "scan(Get, writes)",
     "read(Get, works)",
     "read(Get, answers_text)",
     "read(Get, waits)",

@@ -8,6 +8,7 @@ from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
 from setpointd.call import Call
 from setpointd.difference import merge_patch
 from setpointd.errors import Rejected
+from setpointd.handlers.reading import then
 from setpointd.handlers.writing import Cause, expected, living, put, remove
 from setpointd.records import Document
 from setpointd.render import Result
@@ -25,18 +26,14 @@ def get(snapshot: Snapshot, _call: Call, command: Get) -> Result:
 
 
 def _find(snapshot: Snapshot, command: Get) -> Document:
-    service = command.service
-    if command.version is not None:
-        if document := snapshot.config.at_version(service, command.version):
-            return document
-        raise Rejected(Code.NOT_FOUND, f"{service} has no version {command.version}")
+    document, when = then(snapshot, command.service, command), ""
+    if command.version is not None and document is not None:
+        return document  # a tombstone too
     if command.revision is not None:
-        document, when = snapshot.config.at_revision(service, command.revision), f" at revision {command.revision}"
+        when = f" at revision {command.revision}"
     elif command.time is not None:
-        document, when = snapshot.config.at_time(service, command.time), f" at {command.time}"
-    else:
-        document, when = snapshot.config.current(service), ""
-    return living(service, document, when)
+        when = f" at {command.time}"
+    return living(command.service, document, when)
 
 
 def list_services(snapshot: Snapshot, call: Call, command: List) -> Result:

@@ -48,7 +48,7 @@ def list_profiles(snapshot: Snapshot, call: Call, _command: ProfileList) -> Resu
 
 def get(snapshot: Snapshot, call: Call, command: ProfileGet) -> Result:
     """Read a profile with the configs that the caller sees."""
-    summary, versions = _found(snapshot, call, command.profile)
+    summary, versions = found(snapshot, call, command.profile)
     held = {
         service: snapshot.profiles.content(service, version)
         for service, version in versions.items()
@@ -59,7 +59,7 @@ def get(snapshot: Snapshot, call: Call, command: ProfileGet) -> Result:
 
 def delete(tx: Tx, call: Call, command: ProfileDelete) -> Result:
     """Delete a profile."""
-    summary, versions = _found(tx, call, command.profile)
+    summary, versions = found(tx, call, command.profile)
     call.needs_all(Permission.DELETE, versions)
     tx.profiles.delete(command.profile)
     return Result(**summary)
@@ -67,7 +67,7 @@ def delete(tx: Tx, call: Call, command: ProfileDelete) -> Result:
 
 def load(tx: Tx, call: Call, command: ProfileLoad) -> Result:
     """Bring services to what a profile holds; exactly: and delete all others."""
-    _, versions = _found(tx, call, command.profile)
+    _, versions = found(tx, call, command.profile)
     others = tx.config.versions().keys() - versions.keys() if command.exact else ()
     call.needs_all(Permission.WRITE, versions)
     call.needs_all(Permission.DELETE, others)
@@ -76,7 +76,7 @@ def load(tx: Tx, call: Call, command: ProfileLoad) -> Result:
     return become_all(tx, call, {**held, **dict.fromkeys(others)}, cause)
 
 
-def _found(snapshot: Snapshot, call: Call, name: str) -> tuple[dict[str, Any], dict[str, int]]:
+def found(snapshot: Snapshot, call: Call, name: str) -> tuple[dict[str, Any], dict[str, int]]:
     """Return a profile's summary, and all that it holds."""
     summary, versions = snapshot.profiles.summary(name), snapshot.profiles.versions(name)
     if summary is None or not any(map(call.who.sees, versions)):

@@ -99,10 +99,14 @@ def become(tx: Tx, call: Call, service: str, config: dict[str, Any] | None, caus
 
 
 def become_all(tx: Tx, call: Call, contents: Mapping[str, dict[str, Any] | None], cause: Cause) -> Result:
-    """Bring services to what they are to be, all or none of them, by ``become``."""
+    """Bring services to what they are to be, all or none of them, by ``become``; a refusal names its service."""
     results = []
     for service, config in sorted(contents.items()):
-        result = become(tx, call, service, config, cause)
+        try:
+            result = become(tx, call, service, config, cause)
+        except Rejected as refusal:
+            refusal.details["service"] = service
+            raise
         if result is not None and result.document is not None:
             gone: dict[str, Any] = {"deleted": True} if result.document.deleted else {}
             results.append(Result(**result.document.head(), **gone, diff=result.members["diff"]))

@@ -83,6 +83,23 @@ class ConfigReads(Reading):
         pruned = self.pruned(service)
         return pruned if pruned is not None and (found is None or found.version < pruned.version) else None
 
+    def versions_of(self, service: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The newest versions of a service below another, without their configs, as the wire has them (section 6)."""
+        rows = self._all(
+            "SELECT version, revision, updated_at, updated_by, reason, request_id, config_json IS NULL AS deleted"
+            " FROM config_versions WHERE service = :service AND (:before IS NULL OR version < :before)"
+            " ORDER BY version DESC LIMIT :limit",
+            service=service,
+            before=before,
+            limit=limit,
+        )
+        versions = []
+        for row in rows:
+            version = dict(row)
+            gone = version.pop("deleted")
+            versions.append({**version, "deleted": True} if gone else version)
+        return versions
+
     def _document(self, sql: str, **values: Any) -> Document | None:
         row = self._one(sql, **values)
         return None if row is None else _document(row)
@@ -106,6 +123,19 @@ class ConfigReads(Reading):
         return dict(
             self._all("SELECT service, version FROM config_state WHERE deleted = 0 ORDER BY service").fetchall()
         )
+
+    def names(self) -> list[str]:
+        """The names of all services, the deleted ones too."""
+        return [row["service"] for row in self._all("SELECT service FROM config_state ORDER BY service")]
+
+    def changed_since(self, revision: int | None, time: str | None) -> set[str]:
+        """The services whose newest version was made after a revision, or after a time."""
+        rows = self._all(
+            "SELECT service FROM config_state WHERE revision > :revision OR updated_at > :time",
+            revision=revision,
+            time=time,
+        )
+        return {row["service"] for row in rows}
 
     def all(self) -> Iterator[Document]:
         """The newest version of every service, tombstones included."""

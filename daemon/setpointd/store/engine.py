@@ -6,7 +6,8 @@ Rules:
   only then tells the callers. WAL with ``synchronous=FULL``: what a caller was told survives a power cut.
 - When the commit fails, every job of the batch fails with ``StoreError`` and nothing of it shows.
 - Reads are awaited, because another engine might not be in this process. Here they go to a connection of their own, at
-  once and on the caller's thread, and see what is committed.
+  once and on the caller's thread, and see what is committed. Only a scan, which may take long, has a thread and a
+  connection for itself; there is one scan at a time.
 """
 
 import asyncio
@@ -72,6 +73,8 @@ class Store:
         self._writer = open_writer(data_dir)
         self._reader = open_reader(data_dir)
         self._snapshot = Snapshot(self._reader)
+        self._open_scanner = partial(open_reader, data_dir)
+        self._scanning = asyncio.Lock()
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -103,6 +106,20 @@ class Store:
         try:
             with self._reader.atomic():
                 return run(self._snapshot)
+        except sqlite3.Error as error:
+            raise _store_error(error) from error
+
+    async def scan(self, run: Callable[[Snapshot], T]) -> T:
+        """Run a read that may be long, off the event loop, when those that came before are done. Raises as ``read``."""
+        async with self._scanning:
+            if self._closed:
+                raise StoreError("the store is closed")
+            return await asyncio.to_thread(self._scan, run)
+
+    def _scan(self, run: Callable[[Snapshot], T]) -> T:
+        try:
+            with contextlib.closing(self._open_scanner()) as db, db.atomic():
+                return run(Snapshot(db))
         except sqlite3.Error as error:
             raise _store_error(error) from error
 

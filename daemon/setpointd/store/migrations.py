@@ -225,3 +225,22 @@ def pruned_history(db: Database) -> None:
         )""",
     ):
         db.conn.execute(statement)
+
+
+@migrations()
+def history_is_read(db: Database) -> None:
+    """The changes of one key and those of one user are found through an index, those of a time by their ids."""
+    for statement in (
+        "CREATE INDEX config_history_key ON config_history (service, key, id)",
+        "CREATE INDEX config_history_user ON config_history (changed_by, id)",
+        # where times do not grow with ids: the last entry before the clock was set back, its time, and that of the next
+        """CREATE TABLE config_history_turns (
+            id     INTEGER PRIMARY KEY,
+            was    TEXT NOT NULL,
+            became TEXT NOT NULL
+        )""",
+        """INSERT INTO config_history_turns (id, was, became) SELECT id, changed_at, later FROM
+            (SELECT id, changed_at, lead(changed_at) OVER (ORDER BY id) AS later FROM config_history)
+            WHERE later < changed_at""",
+    ):
+        db.conn.execute(statement)

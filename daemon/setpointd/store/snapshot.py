@@ -4,12 +4,14 @@ from sqlite_utils import Database
 
 from setpointd.store.audit import AuditReads
 from setpointd.store.config import ConfigReads
+from setpointd.store.history import HistoryReads
 from setpointd.store.identity import IdentityReads
 from setpointd.store.outbox import OutboxReads
 from setpointd.store.profiles import ProfileReads
 from setpointd.store.pruning import PruneReads
 from setpointd.store.replies import ReplyReads
 from setpointd.store.schemas import SchemaReads
+from setpointd.store.search import SearchReads
 from setpointd.store.tokens import TokenReads
 
 
@@ -21,6 +23,8 @@ class Snapshot:
         self.config = ConfigReads(db)
         self.profiles = ProfileReads(db, self.config)
         self.schemas = SchemaReads(db)
+        self.history = HistoryReads(db)
+        self.search = SearchReads(db)
         self.tokens = TokenReads(db)
         self.replies = ReplyReads(db)
         self.audit = AuditReads(db)

@@ -1,5 +1,6 @@
 """Statements on one connection. Parameters are named, so that every statement reads by itself."""
 
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,6 +9,9 @@ from sqlite_utils import Database
 
 from setpoint_contracts import strictjson
 from setpointd.errors import UnreadableError
+
+# One of these stands for one character; the last one for itself, which is in no name.
+_CHARACTER_CLASS = re.compile(r"\[!?\]?[^\]]*\]|\[")
 
 
 class Reading:
@@ -37,6 +41,17 @@ class Writing(Reading):
 
     def _do_many(self, sql: str, rows: Iterable[Mapping[str, Any]]) -> None:
         self._db.conn.executemany(sql, rows)
+
+
+def may_match(column: str, globs: Iterable[str] | None) -> tuple[str, dict[str, str]]:
+    """A condition that lets through whatever matches one of some shell-style patterns, and its values; None: anything.
+
+    It may let more through. It is there to have SQLite leave out most of what the caller would leave out.
+    """
+    if globs is None:
+        return "true", {}
+    values = {f"glob_{number}": _CHARACTER_CLASS.sub("?", glob) for number, glob in enumerate(globs)}
+    return f"({' OR '.join([f'{column} GLOB :{name}' for name in values] or ['false'])})", values
 
 
 def stored_json(text: str) -> Any:

@@ -23,6 +23,7 @@ from setpointd.store.profiles import ProfileWrites
 from setpointd.store.pruning import PruneWrites
 from setpointd.store.replies import ReplyWrites
 from setpointd.store.schemas import SchemaWrites
+from setpointd.store.search import SearchReads
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tokens import TokenWrites
 
@@ -32,6 +33,7 @@ class Tx(Snapshot):
 
     identity: IdentityWrites
     config: ConfigWrites
+    history: HistoryWrites
     profiles: ProfileWrites
     schemas: SchemaWrites
     tokens: TokenWrites
@@ -49,7 +51,9 @@ class Tx(Snapshot):
         self.tokens = TokenWrites(db, stamp, self.audit)
         self.replies = ReplyWrites(db)
         self.pruning = PruneWrites(db, stamp, self.audit)
-        self.config = ConfigWrites(db, stamp, self.identity, HistoryWrites(db, stamp), self.audit, self.outbox)
+        self.history = HistoryWrites(db, stamp)
+        self.search = SearchReads(db)
+        self.config = ConfigWrites(db, stamp, self.identity, self.history, self.audit, self.outbox)
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
         self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
 
