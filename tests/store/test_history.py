@@ -153,6 +153,17 @@ def test_a_page_looks_through_so_many_entries_and_no_more(db: Database, monkeypa
         assert [len(page) for page in pages(tx, HistoryFilter(service="stt", key="rare"), 9)] == [1]
 
 
+def test_a_page_holds_so_many_bytes_and_no_more(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large values make it short, one that is larger still stands alone; nothing is left out."""
+    monkeypatch.setattr("setpointd.store.history.MAX_PAGE_BYTES", 100)
+    for size in (10, 300, 30, 5):
+        write(db, "stt", {f"k{size}": "é" * size})
+        write(db, "stt", {})
+    with job(db) as tx:
+        found = [[entry["key"] for entry in page] for page in pages(tx, HistoryFilter(), 9)]
+    assert found == [["k5", "k5", "k30"], ["k30"], ["k300"], ["k300"], ["k10", "k10"]]
+
+
 def test_a_clock_that_only_goes_forward_leaves_no_rows(db: Database) -> None:
     """Only where it was set back there is one: what it was and what it became."""
     for second in (0, 1, 1, 5, 3, 4, 9):

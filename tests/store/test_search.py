@@ -102,6 +102,13 @@ def test_a_scope_narrows_it(db: Database) -> None:
         assert sorted(found(db, "1", None, who)) == sorted(expected)
 
 
+def test_matches_hold_so_many_bytes_and_no_more(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come first are given; what is found beyond that is not read on to."""
+    monkeypatch.setattr("setpointd.store.search.MAX_BYTES", 100)
+    write(db, "stt", dict.fromkeys("abc", "x" * 40))
+    assert found(db, "xx") == ["stt.a", "stt.b"]
+
+
 def test_a_sealed_value_is_not_found_by_what_is_stored(db: Database) -> None:
     """Where a secret stands, what a reader is shown is searched, and not what the file holds."""
     write(db, "stt", {"plain": "sesame"})

@@ -5,7 +5,8 @@ Rules:
 - Ids only grow. So whatever is written meanwhile, behind the page that ends at an id comes the one of smaller ids.
 - Times grow with the ids, but for where the clock was set back: each such turn is a row of ``config_history_turns``.
   Between two turns an id is found by its time in some twenty steps, and there need be no index of times.
-- A page looks through no more than ``LOOKED_THROUGH`` rows. One that finds too little in so many is short.
+- A page looks through no more than ``LOOKED_THROUGH`` rows, and beyond its first entry holds no more than
+  ``MAX_PAGE_BYTES`` of values. So it may be short.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from setpointd.records import Document, HistoryFilter, KeyChange, Stamp
 from setpointd.store.sql import Reading, Writing, may_match, stored_json
 
 LOOKED_THROUGH = 10_000
+MAX_PAGE_BYTES = 256 * 1024
 _ENTRY = (
     "id",
     "revision",
@@ -54,10 +56,11 @@ class HistoryReads(Reading):
             **globs,
         )
         ids = [row["id"] for row in islice((row for row in found if who.sees(row["service"])), limit + 1)]
-        if len(ids) > limit:
-            return self._entries(ids[:limit]), ids[limit - 1]
+        entries = self._entries(ids[:limit])
+        if len(entries) < len(ids):
+            return entries, entries[-1]["id"]
         further = self._one(f"SELECT id FROM {way} LIMIT 1 OFFSET :most", most=LOOKED_THROUGH, **said)  # noqa: S608
-        return self._entries(ids), None if further is None else further["id"] + 1
+        return entries, None if further is None else further["id"] + 1
 
     def _way(self, wanted: HistoryFilter) -> tuple[str, dict[str, Any]]:
         """The way on which entries are looked for, newest first, and the values that it names."""
@@ -111,8 +114,12 @@ class HistoryReads(Reading):
             " WHERE id IN (SELECT value FROM json_each(:ids)) ORDER BY id DESC",
             ids=strictjson.dumps(ids),
         )
-        entries = []
+        entries: list[dict[str, Any]] = []
+        left = MAX_PAGE_BYTES
         for *head, old, new in rows:
+            left -= sum(len(text.encode()) for text in (old, new) if text is not None)
+            if entries and left < 0:
+                break
             values = {side: stored_json(text) for side, text in (("old", old), ("new", new)) if text is not None}
             entries.append({**dict(zip(_ENTRY, head, strict=True)), **values})
         return entries

@@ -8,6 +8,7 @@ from setpoint_contracts import strictjson
 from setpointd.auth import Principal
 from setpointd.store.sql import Reading, may_match, stored_json
 
+MAX_BYTES = 1024 * 1024
 # What JSON writes differently in a string.
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
@@ -21,8 +22,8 @@ class SearchReads(Reading):
         """Service, key and value where a text stands in the key or in the value, of services that somebody sees.
 
         The text of a value is its JSON as a reader is shown it, with strings as they are instead of their escapes. Case
-        does not count, in the sense of Unicode's case folding. They come by service and key; looks at every key of the
-        store, if need be.
+        does not count, in the sense of Unicode's case folding. They come by service and key, until their values have
+        ``MAX_BYTES``; looks at every key of the store, if need be.
         """
         folded = query.casefold()
         visible, globs = may_match("service", who.services if service is None else None)
@@ -40,10 +41,14 @@ class SearchReads(Reading):
             escape="\\",
             **globs,
         )
+        left = MAX_BYTES
         for row in rows:
             if who.sees(row["service"]):
                 value = stored_json(row["value_json"])
                 if folded in row["key"].casefold() or folded in _text(value).casefold():
+                    left -= len(row["value_json"].encode())
+                    if left < 0:
+                        return
                     yield row["service"], row["key"], value
 
 
