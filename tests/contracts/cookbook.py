@@ -156,6 +156,24 @@ RECIPES = [
     Recipe("token/revoke", "From now on it is refused.", {"kid": "dash-2026"}),
     Recipe("token/list", "Who may do what; never a secret.", {}),
     Recipe(
+        "search",
+        "Where does a word stand, in keys or in values?",
+        {"query": "SMALL"},
+        heading="History",
+    ),
+    Recipe("history/versions", "Which versions are there of it?", {"service": "stt", "limit": 2}),
+    Recipe("history/query", "Who changed which key, when, and why?", {"service": "stt", "key": "threads", "limit": 2}),
+    Recipe(
+        "diff",
+        "What has changed between two versions?",
+        {"service": "stt", "from": {"version": 1}, "to": {"version": 2}},
+    ),
+    Recipe(
+        "history/restore",
+        "What going back would do. Without `dry_run` it makes new versions; nothing is ever rewound.",
+        {"services": ["stt"], "version": 1, "reason": "as it was", "dry_run": True},
+    ),
+    Recipe(
         "history/prune",
         "Keep the newest two versions of each service, and all that was in force within 30 days: nothing is as old.",
         {"keep_days": 30, "keep_versions": 2},
