@@ -15,6 +15,8 @@ from setpointd.records import KeyChange
 
 Json = Any
 Object = Mapping[str, Json]
+# Two values of one of these types are the same JSON exactly when they are equal; most values are.
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def differences(old: Object, new: Object) -> list[dict[str, Json]]:
@@ -31,7 +33,7 @@ def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json
             yield {"op": "add", "path": here, "new": new[key]}
         elif isinstance(old[key], dict) and isinstance(new[key], dict):
             yield from _differences(here, old[key], new[key])
-        elif strictjson.canonical(old[key]) != strictjson.canonical(new[key]):
+        elif not _same(old[key], new[key]):
             yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
 
 
@@ -39,12 +41,19 @@ def key_changes(old: Object, new: Object) -> list[KeyChange]:
     """List the top-level keys that differ, with both values as JSON text."""
     changes = []
     for key in sorted(old.keys() | new.keys()):
+        if key in old and key in new and _same(old[key], new[key]):
+            continue
         was = strictjson.canonical(old[key]) if key in old else None
         will = strictjson.canonical(new[key]) if key in new else None
-        if was != will:
-            op = "add" if was is None else "remove" if will is None else "replace"
-            changes.append(KeyChange(key, op, was, will))
+        op = "add" if was is None else "remove" if will is None else "replace"
+        changes.append(KeyChange(key, op, was, will))
     return changes
+
+
+def _same(one: Json, other: Json) -> bool:
+    if type(one) is type(other) and type(one) in _PLAIN:
+        return bool(one == other)
+    return strictjson.canonical(one) == strictjson.canonical(other)
 
 
 def merge_patch(target: Json, patch: Json) -> Json:
