@@ -153,6 +153,8 @@ def _object(schema: Schema, root: Schema) -> st.SearchStrategy[Any]:
         keys = [st.from_regex(pattern, fullmatch=True) for pattern in schema.get("patternProperties", ())]
         return st.dictionaries(st.one_of(keys) if keys else st.text(), VALUES, max_size=4)
     members = {name: _member(name, member, root) for name, member in schema["properties"].items()}
+    if schema.get("minProperties") == schema.get("maxProperties") == 1:
+        return st.one_of([st.fixed_dictionaries({name: member}) for name, member in members.items()])
     required = {name: members.pop(name) for name in dict.fromkeys(schema.get("required", ()))}
     return st.fixed_dictionaries(required, optional=members)
 
