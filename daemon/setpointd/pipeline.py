@@ -167,8 +167,6 @@ class Pipeline:
     async def _run(self, entry: Entry, attempt: _Attempt, command: Command, call: Call) -> Reply:
         if entry.kind == "read":
             return await self._store.read(partial(self._read, entry, attempt, command, call))
-        if entry.kind == "scan":
-            return await self._store.scan(partial(self._read, entry, attempt, command, call))
         if entry.kind == "job":
             result = await asyncio.to_thread(entry.handler, call, command)
             return await self._store.read(partial(self._say, attempt, result))
@@ -222,9 +220,12 @@ class Pipeline:
 
     def _slice(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, so_far: object, tx: Tx) -> object:
         """Run the next slice of a write, and store its reply with the last (on the writer thread)."""
+        by = tx.tokens.ended(call.who.kid, attempt.at) if so_far is None else None
+        if by:  # row 3 again, as for any write that gets its turn
+            raise token_ended(call.who.kid, by)
         if repeated := self._repeat(attempt, tx):  # rows 6 and 7; the same command may be at work twice
             return repeated
-        if so_far is None:
+        if so_far is None:  # row 8 again
             check_expiry(attempt.claims, attempt.message, self._clock())
         outcome = entry.handler(tx, call, command, so_far)
         if not isinstance(outcome, Result):

@@ -450,3 +450,14 @@ async def test_slices_are_refused_as_other_writes_are(desk: Desk) -> None:
     desk.now += 1000
     assert code_of(await desk.ask(payload, PRUNE)) == "expired"
     assert len(await versions(desk)) == 10
+
+
+async def test_slices_behind_their_tokens_revocation_do_not_run(desk: Desk) -> None:
+    """Their turn is the first slice: row 3 is looked at again there, as for any other write."""
+    await desk.know(ALICE, BOB)
+    await versions(desk)
+    revoke = signed("token/revoke", {"kid": BOB.kid})
+    prune = signed(PRUNE, {"keep_versions": 1}, BOB)
+    told = await asyncio.gather(desk.ask(revoke, "token/revoke"), desk.ask(prune, PRUNE))
+    assert [code_of(reply) for reply in told] == ["ok", "token_revoked"]
+    assert len(await versions(desk)) == 10
