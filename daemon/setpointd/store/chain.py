@@ -67,5 +67,5 @@ def follow(last: Link, rows: Iterable[sqlite3.Row]) -> Iterator[Link]:
 def _link(last: Link, members: Sequence[Any]) -> Link | None:
     try:
         return last.then(members)
-    except TypeError:  # a blob: no row is written with one
+    except (TypeError, ValueError):  # a blob, or a number beyond all bounds: no row is written with one
         return None
