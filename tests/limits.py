@@ -10,6 +10,7 @@ LIMITS = Limits(
     max_config_keys=1000,
     max_json_levels=32,
     max_schema_bytes=65_536,
+    max_secrets=256,
     max_packet_bytes=None,
     tombstone_keep_days=30,
     require_expected_version=False,

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, ChangeResult, Command, Result
 from setpoint_contracts.errors import Code
 from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
 from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
+from setpoint_contracts.sealing import COMPACT_JWE
 from setpoint_contracts.timestamps import TimeParam, Timestamp
 from setpoint_contracts.tokens import Permission
 from setpoint_contracts.topics import Topics
@@ -60,9 +61,15 @@ class Difference(BaseModel):
 
 
 class GetResult(Result, ConfigDocument):
-    """A config document; with ``key`` also that key's ``value``."""
+    """A config document; with ``key`` also that key's ``value``, with ``reveal`` the values of its secrets."""
 
     value: Any = None
+    secrets_jwe: str | None = Field(
+        default=None,
+        pattern=COMPACT_JWE,
+        description="An object of JSON Pointer into the config to value, as compact JWE (dir, A256GCM). The key is"
+        " HKDF-SHA256 of the caller's own HS256 secret, no salt, info setpoint/secrets.",
+    )
 
 
 class WriteResult(ChangeResult, ConfigDocument):
@@ -123,12 +130,18 @@ class Get(Command):
     needs: ClassVar[Permission] = Permission.READ
     result: ClassVar[type[Result]] = GetResult
     errors: ClassVar[tuple[Code, ...]] = (Code.NOT_FOUND,)
+    may_need: ClassVar[tuple[Permission, ...]] = (Permission.WRITE,)
 
     service: ServiceName
     version: Version | None = None
     revision: Count | None = Field(default=None, description="The newest version made at or before this revision.")
     time: TimeParam | None = Field(default=None, description="The newest version made at or before this time.")
     key: ConfigKey | None = Field(default=None, description="Answer with this top-level key's value as well.")
+    reveal: StrictBool = Field(default=False, description="Answer with the values of secrets, for the caller only.")
+
+    def asks(self) -> tuple[tuple[Permission, str | None], ...]:
+        """Who may see a secret is who may write it."""
+        return (*super().asks(), *([(Permission.WRITE, self.service)] if self.reveal else []))
 
     @model_validator(mode="after")
     def _one_point_in_time(self) -> Self:

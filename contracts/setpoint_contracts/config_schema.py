@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command, Result
+from setpoint_contracts.config import UPDATED
 from setpoint_contracts.errors import Code
 from setpoint_contracts.names import PrincipalName, ServiceName
 from setpoint_contracts.numbers import PageLimit
@@ -54,6 +55,9 @@ class SchemaSetResult(Result, SchemaHead):
     failing: list[Failure] = Field(
         description=f"What of the current config does not fit, at most {MAX_FAILURES}; only with force.",
     )
+    concealed: bool = Field(
+        description="Something of the current config is a secret from now on; it is the same config in a new version."
+    )
 
 
 class SchemaListResult(Result):
@@ -75,7 +79,7 @@ class SchemaSet(Command):
     result: ClassVar[type[Result]] = SchemaSetResult
     errors: ClassVar[tuple[Code, ...]] = (Code.SCHEMA_INVALID, Code.TOO_LARGE)
     actions: ClassVar[tuple[Action, ...]] = (Action.SET_SCHEMA,)
-    publishes: ClassVar[tuple[str, ...]] = (PUBLISHED,)
+    publishes: ClassVar[tuple[str, ...]] = (PUBLISHED, UPDATED)
 
     service: ServiceName
     content: JsonSchema

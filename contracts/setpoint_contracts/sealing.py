@@ -12,6 +12,8 @@ from joserfc.jwk import OctKey
 
 TOKEN_INFO = "setpoint/token"  # noqa: S105 - a label
 """The ``info`` of ``token_jwe``: a whole new token."""
+SECRETS_INFO = "setpoint/secrets"
+"""The ``info`` of ``secrets_jwe``: an object of JSON Pointer to value."""
 COMPACT_JWE = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{22}$"
 """A compact JWE of this kind: ``dir`` has no encrypted key."""
 
@@ -23,7 +25,8 @@ class _Registry(jwe.JWERegistry):
     max_ciphertext_length = 1 << 30
 
 
-_REGISTRY = _Registry(algorithms=tuple(_HEADER.values()))
+REGISTRY = _Registry(algorithms=tuple(_HEADER.values()))
+"""The one algorithm, and contents as large as they come."""
 
 
 class NotSealedError(ValueError):
@@ -32,13 +35,13 @@ class NotSealedError(ValueError):
 
 def seal_for(token_key: OctKey | bytes, info: str, plaintext: bytes) -> str:
     """Encrypt something for the holder of an HS256 token; ``token_key`` is its secret, ``info`` the purpose."""
-    return jwe.encrypt_compact(dict(_HEADER), plaintext, _derive(token_key, info), registry=_REGISTRY)
+    return jwe.encrypt_compact(dict(_HEADER), plaintext, _derive(token_key, info), registry=REGISTRY)
 
 
 def open_sealed(token_key: OctKey | bytes, info: str, sealed: str) -> bytes:
     """Decrypt what ``seal_for`` made with the same secret and purpose. Raises ``NotSealedError``."""
     try:
-        opened = jwe.decrypt_compact(sealed, _derive(token_key, info), registry=_REGISTRY).plaintext
+        opened = jwe.decrypt_compact(sealed, _derive(token_key, info), registry=REGISTRY).plaintext
     except (JoseError, ValueError):
         opened = None
     if opened is None:

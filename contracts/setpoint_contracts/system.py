@@ -32,6 +32,7 @@ class Limits(BaseModel):
     max_config_keys: Integer
     max_json_levels: Integer
     max_schema_bytes: Integer
+    max_secrets: Integer
     max_packet_bytes: Integer | None = Field(
         description="The largest MQTT packet that the broker takes (CONNACK's Maximum Packet Size); null: any.",
     )

@@ -3,18 +3,20 @@
 Differences for people (wire section 5), key changes for the store, and JSON Merge Patch (RFC 7396).
 
 Two values are the same when they are the same JSON: numbers count by their value, and true is no number, although
-Python's ``==`` takes it for 1. Arrays are compared and replaced whole.
+Python's ``==`` takes it for 1. Arrays are compared and replaced whole, and so is what stands for a secret.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from setpoint_contracts import strictjson
-from setpointd.pointers import escaped
+from setpoint_contracts.redaction import is_secret
+from setpointd.pointers import Step, escaped
 from setpointd.records import KeyChange
 
 Json = Any
 Object = Mapping[str, Json]
+OpenSecret = Callable[[tuple[Step, ...], Json], Json]
 # Two values of one of these types are the same JSON exactly when they are equal; most values are.
 _PLAIN = frozenset({str, int, bool, type(None)})
 
@@ -31,10 +33,14 @@ def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json
             yield {"op": "remove", "path": here, "old": old[key]}
         elif key not in old:
             yield {"op": "add", "path": here, "new": new[key]}
-        elif isinstance(old[key], dict) and isinstance(new[key], dict):
+        elif _is_object(old[key]) and _is_object(new[key]):
             yield from _differences(here, old[key], new[key])
         elif not _same(old[key], new[key]):
             yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
+
+
+def _is_object(value: Json) -> bool:
+    return isinstance(value, dict) and not is_secret(value)  # what stands for a secret is one value
 
 
 def key_changes(old: Object, new: Object) -> list[KeyChange]:
@@ -56,14 +62,19 @@ def _same(one: Json, other: Json) -> bool:
     return strictjson.canonical(one) == strictjson.canonical(other)
 
 
-def merge_patch(target: Json, patch: Json) -> Json:
-    """Apply a JSON Merge Patch (RFC 7396 section 2); the target is left as it was."""
-    if not isinstance(patch, dict):
+def merge_patch(target: Json, patch: Json, open_secret: OpenSecret | None = None, path: tuple[Step, ...] = ()) -> Json:
+    """Apply a JSON Merge Patch (RFC 7396 section 2); the target is left as it was.
+
+    What stands for a secret is one value. ``open_secret`` gives what it is, when the patch changes something inside.
+    """
+    if not isinstance(patch, dict) or is_secret(patch):
         return patch
+    if open_secret is not None and is_secret(target):
+        target = open_secret(path, target)
     merged = dict(target) if isinstance(target, dict) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge_patch(merged.get(key), value)
+            merged[key] = merge_patch(merged.get(key), value, open_secret, (*path, key))
     return merged

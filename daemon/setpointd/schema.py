@@ -15,9 +15,9 @@ from typing import Any, TypedDict
 
 import jsonschema_rs
 
-from setpoint_contracts import strictjson
+from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import DIALECT, MAX_FAILURES
-from setpointd.errors import BadRequest, UnreadableError
+from setpointd.errors import BadRequest, Rejected, UnreadableError
 from setpointd.pointers import Step, pointer
 from setpointd.subschemas import DanglingError, EndlessError, Matches, Shape, children
 
@@ -43,8 +43,14 @@ class Failing(TypedDict):
     keyword: str
 
 
+_TOO_LARGE: Failing = {"pointer": "", "message": "it is too large to be checked against this schema", "keyword": ""}
+
+
 class Schema:
-    """A compiled schema. Raises ``BadRequest`` for ``schema`` when it cannot be one."""
+    """A compiled schema. Raises ``BadRequest`` for ``schema`` when it cannot be one.
+
+    ``marks_secrets``: a part of it has ``"writeOnly": true``.
+    """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         _check_resource(schema)
@@ -57,12 +63,27 @@ class Schema:
             raise _bad("", f"the reference {error.args[0]} leads to no schema in it", "dangling_ref") from None
         except EndlessError:
             raise _bad("", "it refers to itself without going further down", "endless_ref") from None
+        self.marks_secrets = self._shape.marks
+        if self.marks_secrets and self._shape.marked({}, 1):
+            raise _bad("writeOnly", "a config as a whole is no secret; mark its properties", "secret_root")
+
+    def secret_places(self, service: str, config: dict[str, Any]) -> set[tuple[Step, ...]]:
+        """Give the places of a config that are marked as secret, the outermost of those inside each other.
+
+        ``SCHEMA_INVALID``: config and schema are so large that it would take too long.
+        """
+        if not self.marks_secrets:
+            return set()
+        places = self._shape.marked(config, MAX_STEPS)
+        if places is None:
+            raise schema_invalid(service, [_TOO_LARGE])
+        return places
 
     def failing(self, config: dict[str, Any], text: str) -> list[Failing]:
         """List what of a config does not fit, at most so many. ``text`` is the config as JSON."""
         places = text.count(",") + text.count("{") + text.count("[")  # no fewer than it has values
         if self._shape.weight * places > CHEAP_STEPS and self._shape.cost(config, MAX_STEPS) > MAX_STEPS:
-            return [{"pointer": "", "message": "it is too large to be checked against this schema", "keyword": ""}]
+            return [_TOO_LARGE]
         if self._validator.is_valid(config):
             return []
         if self._shape.cost(config, MAX_TOLD_STEPS) > MAX_TOLD_STEPS:
@@ -97,6 +118,14 @@ class Schemas:
             oldest, _ = self._compiled.popitem(last=False)
             self._bytes -= len(oldest)
         return schema
+
+
+def schema_invalid(service: str, failing: list[Failing], advice: str = "") -> Rejected:
+    """Make the refusal of a config that does not fit its schema."""
+    first, more = failing[0], len(failing) - 1
+    where = first["pointer"] or "the config"
+    message = f"{service} does not fit its schema: {where}: {first['message']}{f', and {more} more' if more else ''}"
+    return Rejected(Code.SCHEMA_INVALID, message + advice, service=service, errors=failing)
 
 
 def _compile(schema: dict[str, Any]) -> jsonschema_rs.Validator:

@@ -32,6 +32,7 @@ from setpoint_contracts import strictjson
 from setpoint_contracts.config import MAX_CONFIG_KEYS
 from setpoint_contracts.config_schema import MAX_SCHEMA_BYTES
 from setpoint_contracts.misfits import misfits
+from setpoint_contracts.redaction import MAX_SECRETS
 from setpoint_contracts.retention import MAX_KEEP_DAYS, MAX_KEEP_VERSIONS
 from setpoint_contracts.system import Limits
 from setpointd.errors import OperatorError
@@ -306,6 +307,7 @@ class Settings(BaseSettings):
             max_config_keys=MAX_CONFIG_KEYS,
             max_json_levels=strictjson.MAX_DEPTH,
             max_schema_bytes=MAX_SCHEMA_BYTES,
+            max_secrets=MAX_SECRETS,
             max_packet_bytes=None,  # the broker's to say
             tombstone_keep_days=self.tombstone_keep_days,
             require_expected_version=self.require_expected_version,

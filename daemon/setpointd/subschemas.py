@@ -36,12 +36,29 @@ class DanglingError(ValueError):
 
 
 class Part:
-    """One subschema: what applies beside it, to members and to items. ``weight`` is about what it costs to check."""
+    """One subschema: what applies beside it, to members and to items.
 
-    __slots__ = ("beside", "every_item", "items", "others", "patterns", "prefix", "properties", "rank", "weight")
+    ``weight`` is about what it costs to check; ``secret``: it has ``"writeOnly": true``; ``leads``: it has, or some
+    part that may apply because of it.
+    """
 
-    def __init__(self, weight: int) -> None:
+    __slots__ = (
+        "beside",
+        "every_item",
+        "items",
+        "leads",
+        "others",
+        "patterns",
+        "prefix",
+        "properties",
+        "rank",
+        "secret",
+        "weight",
+    )
+
+    def __init__(self, weight: int, *, secret: bool = False) -> None:
         self.weight = weight
+        self.secret = self.leads = secret
         self.rank = 0
         self.beside: list[Part] = []
         self.properties: dict[str, Part] = {}
@@ -85,6 +102,29 @@ class Shape:
             self._read(*self._unread.pop())
         self.weight = sum(part.weight for part in self._parts.values())
         self._rank()
+        self._lead()
+        self.marks = self.root.leads
+
+    def marked(self, value: Any, limit: int) -> set[tuple[Step, ...]] | None:
+        """Give the places of a value that are secret, but for what is inside of one; None: it takes too many steps."""
+        found: set[tuple[Step, ...]] = set()
+        steps = 0
+        places: list[tuple[tuple[Step, ...], frozenset[Part], Any]] = [((), frozenset([self.root]), value)]
+        known: dict[frozenset[Part], list[Part]] = {}  # items are alike
+        while places:
+            path, first, value = places.pop()
+            if first not in known:
+                known[first] = [part for part in applying(Counter(dict.fromkeys(first, 1))) if part.leads]
+            if any(part.secret for part in known[first]):
+                found.add(path)
+                continue
+            for step, child in children(value):
+                steps += len(known[first])
+                if steps > limit:
+                    return None
+                if below := frozenset(one for part in known[first] for one in part.below(step) if one.leads):
+                    places.append(((*path, step), below, child))
+        return found
 
     def cost(self, value: Any, limit: int) -> int:
         """Count the steps of checking a value, were nothing remembered; how far over the limit, is not found out."""
@@ -116,7 +156,8 @@ class Shape:
             return Part(1)
         part = self._parts.get(id(schema))
         if part is None:
-            part = self._parts[id(schema)] = Part(1 + sum(map(_size, schema.values())))
+            weight = 1 + sum(map(_size, schema.values()))
+            part = self._parts[id(schema)] = Part(weight, secret=schema.get("writeOnly") is True)
             self._unread.append((part, schema))
         return part
 
@@ -153,6 +194,19 @@ class Shape:
         if not isinstance(found, dict | bool):
             raise DanglingError(reference)
         return found
+
+    def _lead(self) -> None:
+        """Find out which parts lead to one that is secret, from those backwards."""
+        named_by: dict[Part, list[Part]] = {}
+        for part in self._parts.values():
+            for one in part.parts():
+                named_by.setdefault(one, []).append(part)
+        waiting = [part for part in self._parts.values() if part.secret]
+        while waiting:
+            for part in named_by.get(waiting.pop(), ()):
+                if not part.leads:
+                    part.leads = True
+                    waiting.append(part)
 
     def _rank(self) -> None:
         order = TopologicalSorter({part: part.beside for part in self._parts.values()})

@@ -128,6 +128,27 @@ RECIPES = [
     Recipe("schema/list", "Which services have one?", {}),
     Recipe("schema/delete", "Configs are not judged any more.", {"service": "stt"}),
     Recipe(
+        "schema/set",
+        "A property that is a secret.",
+        {"service": "sync", "schema": {"properties": {"password": {"type": "string", "writeOnly": True}}}},
+        heading="Secrets",
+    ),
+    Recipe(
+        "set",
+        "Its value goes in, and never comes out again: this is what everybody is shown from now on.",
+        {"service": "sync", "config": {"user": "pi", "password": "correct horse"}},
+    ),
+    Recipe(
+        "set",
+        "What was read can be written back; the secret stays.",
+        lambda said: {"service": "sync", "config": {**said["set"]["config"], "user": "pi-2"}},
+    ),
+    Recipe(
+        "get",
+        "But for who may write it and asks. The values are sealed for the caller.",
+        {"service": "sync", "reveal": True},
+    ),
+    Recipe(
         "token/create",
         "A token with a secret, which comes sealed; [commands.md](commands.md) says how to open it.",
         {"name": "vision", "role": "operator", "services": ["vision*"], "ttl_s": 7_776_000},

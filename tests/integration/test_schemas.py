@@ -43,7 +43,10 @@ async def test_a_schema_is_set_read_listed_and_removed(admin: Caller, service: s
     )
     head = {name: reply.result[name] for name in ("service", "updated_at", "updated_by")}
     again = await admin.call("schema/set", {"service": service, "schema": SCHEMA})
-    assert (again.result, again.revision) == ({**head, "changed": False, "failing": []}, reply.revision)
+    assert (again.result, again.revision) == (
+        {**head, "changed": False, "failing": [], "concealed": False},
+        reply.revision,
+    )
     assert await admin.ok("schema/get", {"service": service}) == {**head, "schema": SCHEMA}
     assert head in (await admin.ok("schema/list", {"limit": 1000}))["schemas"]
     assert await admin.ok("schema/delete", {"service": service}) == head

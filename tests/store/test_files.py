@@ -30,6 +30,7 @@ STEPS = [
     "changes_of_tokens_are_counted",
     "pruned_history",
     "history_is_read",
+    "secret_values",
 ]
 NOW = len(STEPS)
 """The format of this program."""

@@ -163,3 +163,33 @@ def test_key_changes_make_the_new_keys_out_of_the_old(old: dict[str, Any], new: 
         else:
             keys[change.key] = change.new
     assert keys == {key: strictjson.canonical(value) for key, value in new.items()}
+
+
+def test_what_stands_for_a_secret_is_one_value() -> None:
+    """It is replaced whole, by another or by an object, and never looked into."""
+    old = {"a": {"$secret": "0a1b2c3d"}, "b": {"$secret": "0a1b2c3d"}, "c": {"$secret": "0a1b2c3d"}}
+    new = {"a": {"$secret": "3d2c1b0a"}, "b": {"n": 1}, "c": {"$secret": "0a1b2c3d"}}
+    assert differences(old, new) == [
+        {"op": "replace", "path": f"/{key}", "old": old[key], "new": new[key]} for key in ("a", "b")
+    ]
+
+
+def test_a_patch_merges_into_what_a_secret_is() -> None:
+    """Only where it changes something inside; given whole, or as it is shown, it takes the place of the other."""
+    secret = {"$secret": "0a1b2c3d"}
+    target = {"deep": {"login": secret, "other": secret}}
+    opened: list[tuple[object, ...]] = []
+
+    def open_secret(path: tuple[object, ...], value: object) -> dict[str, int]:
+        assert value == secret
+        opened.append(path)
+        return {"pin": 1, "age": 2}
+
+    def merged(patch: dict[str, object]) -> object:
+        return merge_patch(target, patch, open_secret)
+
+    assert merged({"deep": {"login": {"pin": None}}}) == {"deep": {"login": {"age": 2}, "other": secret}}
+    assert opened == [("deep", "login")]
+    assert merged({"deep": {"login": "x", "other": secret}}) == {"deep": {"login": "x", "other": secret}}
+    assert merged({"deep": {"login": None}}) == {"deep": {"other": secret}}
+    assert len(opened) == 1

@@ -122,3 +122,44 @@ def test_how_often_a_part_applies_is_the_number_of_ways_to_it(edges: list[tuple[
                 ways[to] += ways[node]
     counts = [count for part, count in applying(Counter({root: 1})).items() if part.beside]
     assert sum(counts) >= sum(count for node, count in ways.items() if any(s == node for s, _ in forward))
+
+
+SECRET = {"writeOnly": True}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "places"),
+    [
+        ({"properties": {"a": SECRET}}, {"a": 1, "b": 1}, [("a",)]),
+        ({"properties": {"a": SECRET}}, {"b": {"a": 1}}, []),
+        ({"properties": {"a": {"writeOnly": False}, "writeOnly": {"const": True}}}, {"a": 1, "writeOnly": True}, []),
+        ({"properties": {"a": {**SECRET, "properties": {"b": SECRET}}}}, {"a": {"b": 1}}, [("a",)]),
+        ({"properties": {"a": {"items": {"properties": {"b": SECRET}}}}}, {"a": [{"b": 1}, {"c": 1}]}, [("a", 0, "b")]),
+        ({"properties": {"a": {"prefixItems": [True, SECRET]}}}, {"a": [1, 2, 3]}, [("a", 1)]),
+        ({"properties": {"a": {"contains": SECRET}}}, {"a": [1, 2]}, [("a", 0), ("a", 1)]),
+        ({"patternProperties": {"pin": SECRET}}, {"pin-1": 1, "other": 1}, [("pin-1",)]),
+        ({"additionalProperties": SECRET, "properties": {"a": {}}}, {"a": 1, "b": 2}, [("b",)]),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"properties": {"a": SECRET}}}}, {"a": 1}, [("a",)]),
+        ({"if": {"required": ["b"]}, "then": {"properties": {"a": SECRET}}}, {"a": 1}, [("a",)]),
+        ({"anyOf": [{"properties": {"a": SECRET}}, {"properties": {"a": {}}}]}, {"a": 1}, [("a",)]),
+        ({"properties": {"next": {"$ref": "#"}, "a": SECRET}}, {"next": {"next": {"a": 1}}}, [("next", "next", "a")]),
+    ],
+)
+def test_places_that_are_marked(schema: dict[str, Any], value: Any, places: list[tuple[str | int, ...]]) -> None:
+    """Whatever leads there, by all that may apply; of places inside each other the outermost."""
+    assert shape(schema).marked(value, 1000) == set(places)
+
+
+def test_looking_for_marks_has_an_end() -> None:
+    """A value that would take too many steps is not looked through."""
+    tree = shape({"items": {"$ref": "#"}, "properties": {"a": SECRET}})
+    value = [[{"a": 1}] * 100] * 100
+    assert tree.marked(value, 1000) is None
+    assert len(tree.marked(value, 100_000) or ()) == 10_000
+
+
+def test_a_schema_without_marks_is_not_looked_through() -> None:
+    """However large the value is, it takes no step."""
+    plain = shape({"properties": {"a": {"items": {"type": "integer"}}}})
+    assert not plain.marks
+    assert plain.marked({"a": [1] * 1000}, 0) == set()

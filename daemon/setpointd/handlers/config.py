@@ -1,28 +1,45 @@
 """Commands on the config of a service (wire sections 5 and 6)."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
+from typing import Any
 
-from setpoint_contracts import Change, Code
+from setpoint_contracts import Change, Code, strictjson
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
+from setpoint_contracts.sealing import SECRETS_INFO
 from setpointd.call import Call
 from setpointd.difference import merge_patch
-from setpointd.errors import Rejected
+from setpointd.errors import BadRequest, Rejected
 from setpointd.handlers.reading import then
-from setpointd.handlers.writing import Cause, expected, living, put, remove
+from setpointd.handlers.secret_values import Path, SecretValues
+from setpointd.handlers.writing import Cause, expected, living, put, remove, schema_of
 from setpointd.records import Document
 from setpointd.render import Result
 from setpointd.store import Snapshot, Tx
 
 
-def get(snapshot: Snapshot, _call: Call, command: Get) -> Result:
+def get(snapshot: Snapshot, call: Call, command: Get) -> Result:
     """Read a config, now or as it was."""
     document = _find(snapshot, command)
-    if command.key is None:
-        return Result(document)
-    if document.config is None or command.key not in document.config:
-        raise Rejected(Code.NOT_FOUND, f"{command.service} has no key {command.key} at version {document.version}")
-    return Result(document, value=document.config[command.key])
+    result = Result(document)
+    if command.key is not None:
+        if document.config is None or command.key not in document.config:
+            raise Rejected(Code.NOT_FOUND, f"{command.service} has no key {command.key} at version {document.version}")
+        result.members["value"] = document.config[command.key]
+    if command.reveal:
+        result.members["secrets_jwe"] = _revealed(snapshot, call, document)
+    return result
+
+
+def _revealed(snapshot: Snapshot, call: Call, document: Document) -> str:
+    """Return the secrets of a document for the caller's eyes only."""
+    found = SecretValues(snapshot, call, document.service).revealed(document.config or {})
+    sealed = call.seal_for_caller(SECRETS_INFO, strictjson.dumps(found).encode())
+    if sealed is None:
+        text = "secrets are sent encrypted with the caller's own, and an Ed25519 token has none: ask with an HS256 one"
+        raise BadRequest("reveal", text, "needs_hs256_caller")
+    return sealed
 
 
 def _find(snapshot: Snapshot, command: Get) -> Document:
@@ -83,7 +100,18 @@ def _set(tx: Tx, call: Call, command: Set, cause: Cause) -> Result:
 
 def _patch(tx: Tx, call: Call, command: Patch, cause: Cause) -> Result:
     before = living(command.service, expected(tx, call, command.service, command.expected_version))
-    return put(tx, call, command.service, before, merge_patch(before.config, command.patch), cause)
+    config = merge_patch(before.config, command.patch, partial(_open_marked, tx, call, before))
+    return put(tx, call, command.service, before, config, cause)
+
+
+def _open_marked(tx: Tx, call: Call, document: Document, path: Path, secret: Any) -> Any:
+    """Open a secret to change something inside; one that is not marked any more would then stand in clear."""
+    schema = schema_of(tx, call, document.service)
+    if schema is None or path not in schema.secret_places(document.service, document.config or {}):
+        where = ".".join(map(str, ("patch", *path)))
+        text = "is a secret that the schema does not mark any more; set the whole of it, with null first"
+        raise BadRequest(where, text, "unmarked_secret")
+    return SecretValues(tx, call, document.service).shown_value(secret)
 
 
 def _delete(tx: Tx, call: Call, command: Delete, cause: Cause) -> Result:

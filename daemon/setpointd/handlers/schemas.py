@@ -6,10 +6,10 @@ from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import MAX_SCHEMA_BYTES, SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpointd.call import Call
 from setpointd.errors import Rejected
-from setpointd.handlers.writing import schema_invalid
+from setpointd.handlers.secret_values import SecretValues, conceal_past
 from setpointd.records import SchemaRecord
 from setpointd.render import Result
-from setpointd.schema import Schema
+from setpointd.schema import Failing, Schema, schema_invalid
 from setpointd.store import Snapshot, Tx
 
 
@@ -19,16 +19,23 @@ def set_schema(tx: Tx, call: Call, command: SchemaSet) -> Result:
     text = strictjson.dumps(command.content)
     _check_size(text)
     schema = call.daemon.schemas.add(text, Schema(command.content))
-    document = tx.config.current(service)
-    config = None if document is None else document.config
-    failing = [] if config is None else schema.failing(config, strictjson.dumps(config))
+    failing = _failing(tx, call, service, schema)
     if failing and not command.force:
         raise schema_invalid(service, failing, "; mend it, or set the schema by force")
     record = tx.schemas.find(service)
     changed = record is None or record.text != text
+    concealed = changed and schema.marks_secrets and conceal_past(tx, call, service, schema)
     if record is None or changed:
-        record = tx.schemas.put(service, text)
-    return Result(**record.head(), changed=changed, failing=failing)
+        record = tx.schemas.put(service, text, concealed=concealed)
+    return Result(**record.head(), changed=changed, failing=failing, concealed=concealed)
+
+
+def _failing(tx: Tx, call: Call, service: str, schema: Schema) -> list[Failing]:
+    document = tx.config.current(service)
+    if document is None or document.config is None:
+        return []
+    config, _ = SecretValues(tx, call, service).opened(document.config, None, "")
+    return schema.failing(config, strictjson.dumps(config))
 
 
 def get_schema(snapshot: Snapshot, _call: Call, command: SchemaGet) -> Result:

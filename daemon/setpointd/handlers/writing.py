@@ -3,20 +3,22 @@
 No command makes a version by another way, so whatever a config must be is looked at here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from setpoint_contracts import Code, Permission, strictjson
 from setpoint_contracts.audit import Action
 from setpoint_contracts.config import MAX_CONFIG_KEYS
+from setpoint_contracts.redaction import MEMBER, secrets_in
 from setpoint_contracts.system import Limits
 from setpointd.call import Call
 from setpointd.difference import differences
 from setpointd.errors import BadRequest, Rejected, VersionConflict
+from setpointd.handlers.secret_values import SecretValues, check_count
 from setpointd.records import Document
 from setpointd.render import Result
-from setpointd.schema import Failing
+from setpointd.schema import Schema, schema_invalid
 from setpointd.store import Tx
 
 
@@ -56,26 +58,63 @@ def living(service: str, document: Document | None, when: str = "") -> Document:
     return document
 
 
-def put(tx: Tx, call: Call, service: str, before: Document | None, config: dict[str, Any], cause: Cause) -> Result:
-    """Make a config the newest version of a service, unless it is that already; what is, is not judged again."""
-    text = strictjson.dumps(config)
-    _check_size(config, text, call.limits)
-    old = before.config if before is not None else None
-    diff = differences(old or {}, config)
-    if old is not None and before is not None and not diff:
+def put(
+    tx: Tx,
+    call: Call,
+    service: str,
+    before: Document | None,
+    config: dict[str, Any],
+    cause: Cause,
+    *,
+    restored: bool = False,
+) -> Result:
+    """Make a config the newest version of a service, unless it is that already; what is, is not judged again.
+
+    Secrets in it are those of the newest version, or, when it is ``restored``, any that the service ever had.
+    """
+    schema = schema_of(tx, call, service)
+    values = SecretValues(tx, call, service)
+    old = (before and before.config) or {}
+    among = None if restored else set(secrets_in(old))
+    content = _content(values, schema, config, among, "patch" if cause.op == "patch" else "config")
+    _check_size(content.clear, content.text, call.limits)
+    diff = differences(old, content.shown)
+    if before is not None and before.config is not None and not diff:
         return Result(before, changed=False, diff=[])
-    schema = tx.schemas.text(service)
-    if schema is not None and (failing := call.daemon.schemas.of(schema).failing(config, text)):
+    if schema is not None and (failing := schema.failing(content.clear, content.text)):
         raise schema_invalid(service, failing)
-    return Result(_write(tx, service, before, config, cause), changed=True, diff=diff)
+    values.keep(tx)
+    return Result(_write(tx, service, before, content.shown, cause), changed=True, diff=diff)
 
 
-def schema_invalid(service: str, failing: list[Failing], advice: str = "") -> Rejected:
-    """Make the refusal of a config that does not fit its schema."""
-    first, more = failing[0], len(failing) - 1
-    where = first["pointer"] or "the config"
-    message = f"{service} does not fit its schema: {where}: {first['message']}{f', and {more} more' if more else ''}"
-    return Rejected(Code.SCHEMA_INVALID, message + advice, service=service, errors=failing)
+def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
+    """Return the schema that the configs of a service have to fit, if it has one."""
+    text = tx.schemas.text(service)
+    return None if text is None else call.daemon.schemas.of(text)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A config in clear, as JSON too, and as it is shown and stored."""
+
+    clear: dict[str, Any]
+    text: str
+    shown: dict[str, Any]
+
+
+def _content(
+    values: SecretValues, schema: Schema | None, config: dict[str, Any], among: Collection[str] | None, field: str
+) -> _Content:
+    text = strictjson.dumps(config)
+    marks = schema is not None and schema.marks_secrets
+    if not marks and f'"{MEMBER}"' not in text:
+        return _Content(config, text, config)
+    clear, places = values.opened(config, among, field)
+    if schema is not None:
+        places |= schema.secret_places(values.service, clear)
+    shown = values.concealed(clear, places)
+    check_count(shown)
+    return _Content(clear, strictjson.dumps(clear), shown)
 
 
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:
@@ -92,7 +131,7 @@ def become(tx: Tx, call: Call, service: str, config: dict[str, Any] | None, caus
     current = tx.config.current(service)
     if config is not None:
         call.needs(Permission.WRITE, service)
-        result = put(tx, call, service, current, config, cause)
+        result = put(tx, call, service, current, config, cause, restored=True)
         return result if result.members["changed"] else None
     call.needs(Permission.DELETE if current is not None and not current.deleted else Permission.WRITE, service)
     return None if current is None or current.deleted else remove(tx, current, cause)

@@ -11,6 +11,7 @@ from sqlite_utils import Database
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
+from setpoint_contracts.redaction import MEMBER
 from setpointd.difference import key_changes
 from setpointd.errors import HistoryPruned, UnreadableError, VersionConflict
 from setpointd.records import HEAD, Document, KeyChange, Pruned, Stamp
@@ -18,6 +19,7 @@ from setpointd.store.audit import AuditWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
 from setpointd.store.outbox import OutboxWrites
+from setpointd.store.secret_values import SecretWrites
 from setpointd.store.sql import Reading, Writing, stored_json
 
 _CURRENT = "config_state s JOIN config_versions v ON v.service = s.service AND v.version = s.version"
@@ -177,6 +179,7 @@ class ConfigWrites(ConfigReads, Writing):
         stamp: Stamp,
         identity: IdentityWrites,
         history: HistoryWrites,
+        secrets: SecretWrites,
         audit: AuditWrites,
         outbox: OutboxWrites,
     ) -> None:
@@ -186,6 +189,7 @@ class ConfigWrites(ConfigReads, Writing):
         self._stamp = stamp
         self._identity = identity
         self._history = history
+        self._secrets = secrets
         self._audit = audit
         self._outbox = outbox
 
@@ -226,9 +230,13 @@ class ConfigWrites(ConfigReads, Writing):
         It is made whatever its size: what stands in the store must not hold up the decision which store counts.
         The revision must have been taken by ``IdentityWrites.advance`` before.
         """
-        config = None if base is None else base.config
         self.revision = self._identity.now().revision
-        return self._put(service, base, config, [], op="advance", reason=None, above=above, checked=False)
+        return self.renew(service, base, op="advance", above=above)
+
+    def renew(self, service: str, base: Document | None, *, op: str, above: int = 0) -> Document:
+        """Make a version of what a service holds already, whatever its size; it has no history and no event."""
+        config = None if base is None else base.config
+        return self._put(service, base, config, [], op=op, reason=None, above=above, checked=False)
 
     def _put(
         self,
@@ -257,6 +265,8 @@ class ConfigWrites(ConfigReads, Writing):
         self._move_state(document, base)
         self._insert_version(document, text, op, reason)
         self._write_keys(document, changes)
+        if text is not None and f'"{MEMBER}"' in text:
+            self._secrets.named(service, document.version, config)
         self._history.add(document, changes, reason)
         self.announce(service)
         return document

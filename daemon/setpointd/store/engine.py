@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from setpointd.errors import StoreError
 from setpointd.log import logger
 from setpointd.records import Stamp
-from setpointd.store.files import LOCK_WAIT_S, open_reader, open_writer, writer_lock
+from setpointd.store.files import BUSY_TIMEOUT_S, LOCK_WAIT_S, open_reader, open_writer, writer_lock
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tx import Tx
 
@@ -71,6 +71,7 @@ class Store:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._writer = open_writer(data_dir)
+        self._scrubs = False
         self._reader = open_reader(data_dir)
         self._snapshot = Snapshot(self._reader)
         self._open_scanner = partial(open_reader, data_dir)
@@ -165,14 +166,27 @@ class Store:
 
     def _commit(self, batch: list[_Job]) -> list[_Outcome]:
         try:
-            with self._lock(), self._writer.atomic():
-                outcomes = [self._run(job) for job in batch]
+            with self._lock():
+                with self._writer.atomic():
+                    outcomes = [self._run(job) for job in batch]
+                if self._scrubs:
+                    self._scrub()
         except Exception as error:  # noqa: BLE001 - the edge of the writer loop: it must outlive any batch
             self.failing = True
             failure = _store_error(error)
             return [_Outcome(job, error=failure) for job in batch]
         self.failing = False
         return outcomes
+
+    def _scrub(self) -> None:
+        """Empty the write-ahead log; when a reader is in the way, or it fails, after the next commit instead."""
+        try:
+            self._writer.conn.execute("PRAGMA busy_timeout=0")
+            busy, *_ = self._writer.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._writer.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+            self._scrubs = bool(busy)
+        except sqlite3.Error as error:  # what was to be committed is
+            _store_error(error)
 
     def _run(self, job: _Job) -> _Outcome:
         tx = Tx(self._writer, job.stamp)
@@ -183,6 +197,8 @@ class Store:
             if not self._writer.conn.in_transaction:
                 raise  # SQLite gave the whole transaction up (disk full, I/O error): no sibling is safe
             return _Outcome(job, error=_store_error(error) if isinstance(error, sqlite3.Error) else error)
+        finally:
+            self._scrubs = self._scrubs or tx.scrubs
 
     def _tell(self, outcomes: list[_Outcome], seconds: float) -> None:
         # The loop is gone when the daemon was stopped hard; then nobody waits for a result either.

@@ -244,3 +244,15 @@ def history_is_read(db: Database) -> None:
             WHERE later < changed_at""",
     ):
         db.conn.execute(statement)
+
+
+@migrations()
+def secret_values(db: Database) -> None:
+    """The sealed values of secrets, by the tags under which configs name them; see ``secret_values``."""
+    db.conn.execute("""CREATE TABLE config_secrets (
+        service      TEXT NOT NULL,
+        tag          TEXT NOT NULL,
+        sealed       TEXT NOT NULL,
+        last_version INTEGER NOT NULL,
+        PRIMARY KEY (service, tag)
+    )""")

@@ -11,7 +11,7 @@ Rules:
   walked anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -119,6 +119,7 @@ class PruneWrites(PruneReads, Writing):
         self._do_many("DELETE FROM config_history WHERE id = :id", some.entries)
         self._do_many("DELETE FROM config_versions WHERE service = :service AND version = :version", some.versions)
         self._note(some.versions)
+        self._forget_secrets({row["service"] for row in some.versions})
         return replace(done, versions=done.versions + len(some.versions), history=done.history + len(some.entries))
 
     def _pick(self, service: str, newest: int, keep: Keep, some: _Slice) -> bool:
@@ -185,6 +186,14 @@ class PruneWrites(PruneReads, Writing):
             " revision = max(revision, excluded.revision), first_revision = min(first_revision, excluded.revision),"
             " first_at = min(first_at, excluded.first_at), pruned_at = excluded.pruned_at",
             [{**row, "at": self._stamp.at} for row in versions],
+        )
+
+    def _forget_secrets(self, services: Iterable[str]) -> None:
+        """Remove the secrets that no version names which is left."""
+        self._do_many(
+            "DELETE FROM config_secrets WHERE service = :service AND last_version <"
+            " (SELECT min(version) FROM config_versions WHERE service = :service)",
+            [{"service": service} for service in services],
         )
 
     def _give_back(self, done: Pruning) -> Pruning:

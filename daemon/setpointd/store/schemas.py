@@ -56,8 +56,8 @@ class SchemaWrites(SchemaReads, Writing):
         self._audit = audit
         self._outbox = outbox
 
-    def put(self, service: str, text: str) -> SchemaRecord:
-        """Set the schema of a service."""
+    def put(self, service: str, text: str, *, concealed: bool = False) -> SchemaRecord:
+        """Set the schema of a service; ``concealed``: its config has a new version for that, in the same revision."""
         self.check_schema(service, text)
         record = SchemaRecord(service, self._stamp.at, self._stamp.by, text)
         self._do(
@@ -69,7 +69,7 @@ class SchemaWrites(SchemaReads, Writing):
             at=record.updated_at,
             by=record.updated_by,
         )
-        self._noted(Action.SET_SCHEMA, service, bytes=len(text.encode()))
+        self._noted(Action.SET_SCHEMA, service, bytes=len(text.encode()), **({"concealed": True} if concealed else {}))
         return record
 
     def remove(self, service: str) -> None:

@@ -12,6 +12,7 @@ from setpointd.store.pruning import PruneReads
 from setpointd.store.replies import ReplyReads
 from setpointd.store.schemas import SchemaReads
 from setpointd.store.search import SearchReads
+from setpointd.store.secret_values import SecretReads
 from setpointd.store.tokens import TokenReads
 
 
@@ -23,6 +24,7 @@ class Snapshot:
         self.config = ConfigReads(db)
         self.profiles = ProfileReads(db, self.config)
         self.schemas = SchemaReads(db)
+        self.secrets = SecretReads(db)
         self.history = HistoryReads(db)
         self.search = SearchReads(db)
         self.tokens = TokenReads(db)

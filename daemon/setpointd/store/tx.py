@@ -24,18 +24,23 @@ from setpointd.store.pruning import PruneWrites
 from setpointd.store.replies import ReplyWrites
 from setpointd.store.schemas import SchemaWrites
 from setpointd.store.search import SearchReads
+from setpointd.store.secret_values import SecretWrites
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tokens import TokenWrites
 
 
 class Tx(Snapshot):
-    """A transaction. ``stamp`` says who writes, when, and in which request."""
+    """A transaction. ``stamp`` says who writes, when, and in which request.
+
+    ``scrubs``: it has overwritten something that must not stay behind in the write-ahead log.
+    """
 
     identity: IdentityWrites
     config: ConfigWrites
     history: HistoryWrites
     profiles: ProfileWrites
     schemas: SchemaWrites
+    secrets: SecretWrites
     tokens: TokenWrites
     replies: ReplyWrites
     audit: AuditWrites
@@ -45,6 +50,7 @@ class Tx(Snapshot):
     def __init__(self, db: Database, stamp: Stamp) -> None:
         self._db = db
         self.stamp = stamp
+        self.scrubs = False
         self.identity = IdentityWrites(db)
         self.outbox = OutboxWrites(db)
         self.audit = AuditWrites(db, stamp, self.outbox)
@@ -53,7 +59,8 @@ class Tx(Snapshot):
         self.pruning = PruneWrites(db, stamp, self.audit)
         self.history = HistoryWrites(db, stamp)
         self.search = SearchReads(db)
-        self.config = ConfigWrites(db, stamp, self.identity, self.history, self.audit, self.outbox)
+        self.secrets = SecretWrites(db)
+        self.config = ConfigWrites(db, stamp, self.identity, self.history, self.secrets, self.audit, self.outbox)
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
         self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
 

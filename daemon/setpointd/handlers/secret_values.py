@@ -1,0 +1,211 @@
+"""The secret values of one service: opened for a moment, concealed before anything is stored or said.
+
+Rules (wire section 6, "Secrets"):
+
+- In the store, and in all that leaves it, a secret is ``{"$secret": tag}``. So whoever reads, compares, restores or
+  publishes a config knows nothing of secrets; values are opened here, to be checked, merged or revealed.
+- A place is secret when the schema marks it, or when what is written there stands for a secret: what was concealed once
+  stays so, whatever becomes of the schema.
+- A tag is keyed by the store. Two values of a service never share one, and a value keeps its own.
+"""
+
+from collections.abc import Callable, Collection
+from itertools import count
+from typing import Any
+
+from setpoint_contracts import Code, strictjson
+from setpoint_contracts.redaction import MAX_SECRETS, MEMBER, is_secret, secrets_in, shown, tag_of
+from setpointd.call import Call
+from setpointd.errors import BadRequest, Rejected, UnreadableError
+from setpointd.pointers import Step, pointer, unescaped
+from setpointd.schema import Schema
+from setpointd.store import Snapshot, Tx
+
+Path = tuple[Step, ...]
+Json = Any
+
+
+class SecretValues:
+    """Those of a service, as a snapshot has them, and those that were met since."""
+
+    def __init__(self, snapshot: Snapshot, call: Call, service: str) -> None:
+        self.service = service
+        self._stored = snapshot.secrets
+        self._keys = call.daemon.keys
+        self._texts: dict[str, str] = {}
+        self._fresh: dict[str, str] = {}
+
+    def value(self, tag: str) -> Json:
+        """Open a secret. ``UnreadableError``: the store has none of that tag, or cannot open it."""
+        text = self._text(tag)
+        if text is None:
+            raise UnreadableError("a row of the store cannot be read: a config names a secret that is not there")
+        return strictjson.loads_stored(text)
+
+    def shown_value(self, secret: Json) -> Json:
+        """Open what stands for a secret in a config of the store."""
+        return self.value(tag_of(secret) or "")
+
+    def conceal(self, value: Json) -> dict[str, Any]:
+        """Return what stands for a value."""
+        text = strictjson.canonical(value)
+        for attempt in count():  # 32 bits are few: another value of the service may have the tag
+            tag = self._keys.secret_tag(self.service, text, attempt)
+            known = self._text(tag)
+            if known is None:
+                self._texts[tag] = text
+                self._fresh[tag] = self._keys.seal_value(self.service, tag, text)
+            if known in {None, text}:
+                break
+        return shown(tag)
+
+    def opened(self, config: Json, among: Collection[str] | None, field: str) -> tuple[Json, set[Path]]:
+        """Put the values into a config, and tell where.
+
+        With ``among``, only secrets with these tags may stand in it; ``BadRequest`` below ``field`` for others.
+        """
+        places = set()
+
+        def open_one(path: Path, value: Json) -> Json:
+            if not is_secret(value):
+                return value
+            tag = tag_of(value)
+            if tag is None or (among is not None and tag not in among):
+                where = ".".join(map(str, (field, *path)))
+                text = (
+                    f"has the member {MEMBER}, and is no secret that the newest version holds; write the value itself"
+                )
+                raise BadRequest(where, text, "unknown_secret")
+            places.add(path)
+            return self.value(tag)
+
+        return _rebuilt(config, (), open_one), places
+
+    def concealed(self, config: Json, places: Collection[Path]) -> Json:
+        """Replace the values at some places by what stands for them; what stands for one already stays."""
+
+        def conceal_one(path: Path, value: Json) -> Json:
+            return self.conceal(value) if path in places and not is_secret(value) else value
+
+        return _rebuilt(config, (), conceal_one)
+
+    def keep(self, tx: Tx) -> None:
+        """Store the values that were concealed and are new, before the version that names them is written."""
+        if self._fresh:
+            tx.secrets.add(self.service, self._fresh.items())
+            self._fresh = {}
+
+    def revealed(self, config: Json) -> dict[str, Json]:
+        """Give the values of all secrets in a config, by the JSON Pointers of their places."""
+        found = {}
+
+        def reveal_one(path: Path, value: Json) -> Json:
+            if (tag := tag_of(value)) is not None:
+                found[pointer(path)] = self.value(tag)
+            return value
+
+        _rebuilt(config, (), reveal_one)
+        return found
+
+    def _text(self, tag: str) -> str | None:
+        if tag not in self._texts:
+            sealed = self._stored.sealed(self.service, tag)
+            if sealed is None:
+                return None
+            self._texts[tag] = self._keys.open_value(self.service, tag, sealed)
+        return self._texts[tag]
+
+
+def check_count(concealed: Json) -> None:
+    """Refuse a config of too many secrets: opening each takes time, also that of who reads."""
+    secrets = sum(1 for _ in secrets_in(concealed))
+    if secrets > MAX_SECRETS:
+        message = f"the config has {secrets} secrets; at most {MAX_SECRETS} are allowed"
+        raise Rejected(Code.TOO_LARGE, message, secrets=secrets, max_secrets=MAX_SECRETS)
+
+
+def conceal_past(tx: Tx, call: Call, service: str, schema: Schema) -> bool:
+    """Conceal what a schema marks wherever the store holds it in clear: versions, keys, history and stored replies.
+
+    Returns whether the newest version held something of it. Then there is a new one: what is published of a version
+    never changes, and who follows has to hear.
+    """
+    before = tx.config.current(service)
+    values = SecretValues(tx, call, service)
+
+    def concealed(config: Json) -> Json:
+        return values.concealed(config, schema.secret_places(service, config))
+
+    def of_version(config: Json) -> Json:
+        changed = concealed(config)
+        values.keep(tx)
+        return changed
+
+    tx.secrets.rewrite_versions(service, of_version)
+    tx.secrets.rewrite_keys(service, lambda key, value: concealed({key: value})[key])
+    tx.secrets.rewrite_replies(service, lambda reply: _Replies(service, values, concealed).concealed(reply))
+    tx.scrubs = True
+    after = tx.config.current(service)
+    if before is None or after is None or before.config == after.config:
+        return False
+    tx.config.renew(service, after, op="conceal")
+    return True
+
+
+class _Replies:
+    """Finds the configs and differences of a service in replies (wire section 4)."""
+
+    def __init__(self, service: str, values: SecretValues, concealed: Callable[[Json], Json]) -> None:
+        self._service = service
+        self._values = values
+        self._concealed = concealed
+
+    def concealed(self, value: Json) -> Json:
+        """Conceal the values of the service in a part of a reply."""
+        if isinstance(value, list):
+            return [self.concealed(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        ours = value.get("service") == self._service
+        changed = dict(value)
+        for name, member in value.items():
+            if name == "config":  # what a config holds is no part of a reply, whatever it looks like
+                changed[name] = self._concealed(member) if ours else member
+            elif name == "diff":
+                changed[name] = [self._difference(item) for item in member] if ours else member
+            else:
+                changed[name] = self.concealed(member)
+        return changed
+
+    def _difference(self, difference: dict[str, Json]) -> dict[str, Json]:
+        path = [unescaped(token) for token in difference["path"].split("/")[1:]]
+        sides: dict[str, Json] = {
+            side: self._at(path, difference[side]) for side in ("old", "new") if side in difference
+        }
+        return difference | sides
+
+    def _at(self, path: list[str], value: Json) -> Json:
+        """Conceal a value that stands somewhere in a config, perhaps inside of what is secret as a whole."""
+        whole = value
+        for name in reversed(path):
+            whole = {name: whole}
+        found = self._concealed(whole)
+        for name in path:
+            if is_secret(found):
+                return self._values.conceal(value)
+            found = found[name]
+        return found
+
+
+def _rebuilt(value: Json, path: Path, change: Callable[[Path, Json], Json]) -> Json:
+    """Change a value from the outside in; what was changed is not looked into."""
+    changed = change(path, value)
+    if changed is not value:
+        return changed
+    if is_secret(value):
+        return value
+    if isinstance(value, dict):
+        return {name: _rebuilt(child, (*path, name), change) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_rebuilt(child, (*path, place), change) for place, child in enumerate(value)]
+    return value
