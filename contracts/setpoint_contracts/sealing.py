@@ -25,8 +25,7 @@ class _Registry(jwe.JWERegistry):
     max_ciphertext_length = 1 << 30
 
 
-REGISTRY = _Registry(algorithms=tuple(_HEADER.values()))
-"""The one algorithm, and contents as large as they come."""
+_REGISTRY = _Registry(algorithms=tuple(_HEADER.values()))
 
 
 class NotSealedError(ValueError):
@@ -35,13 +34,13 @@ class NotSealedError(ValueError):
 
 def seal_for(token_key: OctKey | bytes, info: str, plaintext: bytes) -> str:
     """Encrypt something for the holder of an HS256 token; ``token_key`` is its secret, ``info`` the purpose."""
-    return jwe.encrypt_compact(dict(_HEADER), plaintext, _derive(token_key, info), registry=REGISTRY)
+    return jwe.encrypt_compact(dict(_HEADER), plaintext, _derive(token_key, info), registry=_REGISTRY)
 
 
 def open_sealed(token_key: OctKey | bytes, info: str, sealed: str) -> bytes:
     """Decrypt what ``seal_for`` made with the same secret and purpose. Raises ``NotSealedError``."""
     try:
-        opened = jwe.decrypt_compact(sealed, _derive(token_key, info), registry=REGISTRY).plaintext
+        opened = jwe.decrypt_compact(sealed, _derive(token_key, info), registry=_REGISTRY).plaintext
     except (JoseError, ValueError):
         opened = None
     if opened is None:

@@ -1,8 +1,8 @@
 """The daemon's own keys: one seals secrets at rest, one signs what the daemon publishes.
 
 Both are JWK files (RFC 7517) in the data directory, mode 0600: ``seal.jwk`` (32 random bytes) and ``signing.jwk``
-(Ed25519). A sealed secret is a compact JWE (``dir``, ``A256GCM``) whose protected header names what it belongs to: a
-token, or a service and a tag.
+(Ed25519). The secret of a token is sealed as compact JWE (``dir``, ``A256GCM``) whose protected header names the token;
+a secret value of a config, of which there are many, as plain AES-256-GCM bound to its service and tag.
 """
 
 import contextlib
@@ -14,12 +14,13 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey, OKPKey
 
 from setpoint_contracts import Token, sign_detached, strictjson, verify_detached
-from setpoint_contracts.sealing import REGISTRY
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.errors import OperatorError, UnreadableError
 from setpointd.messages import Outbound
@@ -30,8 +31,7 @@ _KID_LENGTH = 16
 _KEYS_READ = 8
 _FORMS = {OctKey: ("oct", None, "k"), OKPKey: ("OKP", "Ed25519", "d")}
 _SECRET_LENGTH = 43  # 32 bytes as base64url
-_TAG_BYTES = 4
-_SEALED = {"alg": "dir", "enc": "A256GCM"}
+_NONCE_BYTES = 12
 K = TypeVar("K", OctKey, OKPKey)
 
 
@@ -75,7 +75,7 @@ class Keys:
         """What the store keeps of a token's key: a sealed secret, or a public JWK."""
         if token.k is None:
             return strictjson.dumps(token.public().jwk())
-        return jwe.encrypt_compact({**_SEALED, "kid": token.kid}, token.k, self.seal)
+        return jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM", "kid": token.kid}, token.k, self.seal)
 
     def restore(self, row: dict[str, Any]) -> Token:
         """Make the token of a row of the store. ``OperatorError``: its key was sealed by another daemon, or moved."""
@@ -91,23 +91,23 @@ class Keys:
         msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
         raise OperatorError(msg)
 
-    def secret_tag(self, service: str, text: str, attempt: int) -> str:
-        """Return by what a secret value of a service, as canonical JSON, is known; another attempt, another tag."""
-        key = hmac.digest(self.seal.raw_value, b"setpoint/secret-tag", "sha256")
-        return hmac.digest(key, f"{service}\0{attempt}\0{text}".encode(), "sha256")[:_TAG_BYTES].hex()
+    def secret_digest(self, service: str, text: str) -> bytes:
+        """Return the 32 bytes by which a secret value of a service, as canonical JSON, is known in this store."""
+        return hmac.digest(self.seal.raw_value, f"setpoint/secret\0{service}\0{text}".encode(), "sha256")
 
-    def seal_value(self, service: str, tag: str, text: str) -> str:
-        """What the store keeps of a secret value."""
-        header = {**_SEALED, "kid": f"{service}/{tag}"}
-        return jwe.encrypt_compact(header, text.encode(), self.seal, registry=REGISTRY)
+    def seal_value(self, service: str, tag: str, text: str) -> bytes:
+        """Return what the store keeps of a secret value: nonce and AES-256-GCM, which opens as this one only."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self.seal.raw_value).encrypt(nonce, text.encode(), f"{service}\0{tag}".encode())
 
-    def open_value(self, service: str, tag: str, sealed: str) -> str:
+    def open_value(self, service: str, tag: str, sealed: bytes) -> str:
         """Return what ``seal_value`` sealed for this service and tag. Raises ``UnreadableError``."""
-        with contextlib.suppress(JoseError, ValueError):
-            opened = jwe.decrypt_compact(sealed, self.seal, registry=REGISTRY)
-            if opened.plaintext is not None and opened.headers().get("kid") == f"{service}/{tag}":
-                return opened.plaintext.decode()
-        raise UnreadableError("a row of the store cannot be read: a secret does not open with the key of this store")
+        nonce, content = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        try:
+            return AESGCM(self.seal.raw_value).decrypt(nonce, content, f"{service}\0{tag}".encode()).decode()
+        except (InvalidTag, ValueError):
+            text = "a row of the store cannot be read: a secret does not open with the key of this store"
+            raise UnreadableError(text) from None
 
 
 def holder(token: Token, others: Iterable[Token]) -> str | None:

@@ -72,6 +72,14 @@ class SchemaRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedValue:
+    """A secret value as the store keeps it: the digest by which it is known, and what only the store's key opens."""
+
+    digest: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class KeyChange:
     """A top-level key that changed; ``old`` or ``new`` is None when it was or is absent, else its JSON text."""
 

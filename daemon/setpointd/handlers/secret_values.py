@@ -10,16 +10,18 @@ Rules (wire section 6, "Secrets"):
 """
 
 from collections.abc import Callable, Collection
-from itertools import count
 from typing import Any
 
 from setpoint_contracts import Code, strictjson
-from setpoint_contracts.redaction import MAX_SECRETS, MEMBER, is_secret, secrets_in, shown, tag_of
+from setpoint_contracts.redaction import MAX_SECRETS, MEMBER, is_secret, shown, tag_of
 from setpointd.call import Call
 from setpointd.errors import BadRequest, Rejected, UnreadableError
 from setpointd.pointers import Step, pointer, unescaped
+from setpointd.records import SealedValue
 from setpointd.schema import Schema
 from setpointd.store import Snapshot, Tx
+
+_TAG_BYTES = 4
 
 Path = tuple[Step, ...]
 Json = Any
@@ -32,15 +34,15 @@ class SecretValues:
         self.service = service
         self._stored = snapshot.secrets
         self._keys = call.daemon.keys
-        self._texts: dict[str, str] = {}
-        self._fresh: dict[str, str] = {}
+        self._met: dict[str, SealedValue] = {}
+        self._fresh: dict[str, SealedValue] = {}
 
     def value(self, tag: str) -> Json:
         """Open a secret. ``UnreadableError``: the store has none of that tag, or cannot open it."""
-        text = self._text(tag)
-        if text is None:
+        known = self._find(tag)
+        if known is None:
             raise UnreadableError("a row of the store cannot be read: a config names a secret that is not there")
-        return strictjson.loads_stored(text)
+        return strictjson.loads_stored(self._keys.open_value(self.service, tag, known.sealed))
 
     def shown_value(self, secret: Json) -> Json:
         """Open what stands for a secret in a config of the store."""
@@ -49,15 +51,18 @@ class SecretValues:
     def conceal(self, value: Json) -> dict[str, Any]:
         """Return what stands for a value."""
         text = strictjson.canonical(value)
-        for attempt in count():  # 32 bits are few: another value of the service may have the tag
-            tag = self._keys.secret_tag(self.service, text, attempt)
-            known = self._text(tag)
+        digest = self._keys.secret_digest(self.service, text)
+        for start in range(
+            0, len(digest), _TAG_BYTES
+        ):  # 32 bits are few: another value of the service may have the tag
+            tag = digest[start : start + _TAG_BYTES].hex()
+            known = self._find(tag)
             if known is None:
-                self._texts[tag] = text
-                self._fresh[tag] = self._keys.seal_value(self.service, tag, text)
-            if known in {None, text}:
-                break
-        return shown(tag)
+                known = SealedValue(digest, self._keys.seal_value(self.service, tag, text))
+                self._met[tag] = self._fresh[tag] = known
+            if known.digest == digest:
+                return shown(tag)
+        raise UnreadableError("a secret has no tag left")  # eight others of the service have its tags
 
     def opened(self, config: Json, among: Collection[str] | None, field: str) -> tuple[Json, set[Path]]:
         """Put the values into a config, and tell where.
@@ -92,7 +97,7 @@ class SecretValues:
     def keep(self, tx: Tx) -> None:
         """Store the values that were concealed and are new, before the version that names them is written."""
         if self._fresh:
-            tx.secrets.add(self.service, self._fresh.items())
+            tx.secrets.add(self.service, self._fresh)
             self._fresh = {}
 
     def revealed(self, config: Json) -> dict[str, Json]:
@@ -107,21 +112,18 @@ class SecretValues:
         _rebuilt(config, (), reveal_one)
         return found
 
-    def _text(self, tag: str) -> str | None:
-        if tag not in self._texts:
-            sealed = self._stored.sealed(self.service, tag)
-            if sealed is None:
-                return None
-            self._texts[tag] = self._keys.open_value(self.service, tag, sealed)
-        return self._texts[tag]
+    def _find(self, tag: str) -> SealedValue | None:
+        known = self._met.get(tag) or self._stored.find(self.service, tag)
+        if known is not None:
+            self._met[tag] = known
+        return known
 
 
-def check_count(concealed: Json) -> None:
+def check_count(places: Collection[Path]) -> None:
     """Refuse a config of too many secrets: opening each takes time, also that of who reads."""
-    secrets = sum(1 for _ in secrets_in(concealed))
-    if secrets > MAX_SECRETS:
-        message = f"the config has {secrets} secrets; at most {MAX_SECRETS} are allowed"
-        raise Rejected(Code.TOO_LARGE, message, secrets=secrets, max_secrets=MAX_SECRETS)
+    if len(places) > MAX_SECRETS:
+        message = f"the config has {len(places)} secrets; at most {MAX_SECRETS} are allowed"
+        raise Rejected(Code.TOO_LARGE, message, secrets=len(places), max_secrets=MAX_SECRETS)
 
 
 def conceal_past(tx: Tx, call: Call, service: str, schema: Schema) -> bool:

@@ -3,7 +3,7 @@
 No command makes a version by another way, so whatever a config must be is looked at here.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from setpoint_contracts.system import Limits
 from setpointd.call import Call
 from setpointd.difference import differences
 from setpointd.errors import BadRequest, Rejected, VersionConflict
-from setpointd.handlers.secret_values import SecretValues, check_count
+from setpointd.handlers.secret_values import Path, SecretValues, check_count
 from setpointd.records import Document
 from setpointd.render import Result
 from setpointd.schema import Schema, schema_invalid
@@ -75,8 +75,7 @@ def put(
     schema = schema_of(tx, call, service)
     values = SecretValues(tx, call, service)
     old = (before and before.config) or {}
-    among = None if restored else set(secrets_in(old))
-    content = _content(values, schema, config, among, "patch" if cause.op == "patch" else "config")
+    content = _content(values, schema, config, None if restored else old, "patch" if cause.op == "patch" else "config")
     _check_size(content.clear, content.text, call.limits)
     diff = differences(old, content.shown)
     if before is not None and before.config is not None and not diff:
@@ -103,18 +102,18 @@ class _Content:
 
 
 def _content(
-    values: SecretValues, schema: Schema | None, config: dict[str, Any], among: Collection[str] | None, field: str
+    values: SecretValues, schema: Schema | None, config: dict[str, Any], old: dict[str, Any] | None, field: str
 ) -> _Content:
+    """Open the secrets of a config, which are those of ``old`` unless that is None, and conceal what is secret."""
     text = strictjson.dumps(config)
-    marks = schema is not None and schema.marks_secrets
-    if not marks and f'"{MEMBER}"' not in text:
-        return _Content(config, text, config)
-    clear, places = values.opened(config, among, field)
+    places: set[Path] = set()
+    if f'"{MEMBER}"' in text:
+        config, places = values.opened(config, None if old is None else set(secrets_in(old)), field)
+        text = strictjson.dumps(config)
     if schema is not None:
-        places |= schema.secret_places(values.service, clear)
-    shown = values.concealed(clear, places)
-    check_count(shown)
-    return _Content(clear, strictjson.dumps(clear), shown)
+        places |= schema.secret_places(values.service, config)
+    check_count(places)
+    return _Content(config, text, values.concealed(config, places) if places else config)
 
 
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:

@@ -252,7 +252,8 @@ def secret_values(db: Database) -> None:
     db.conn.execute("""CREATE TABLE config_secrets (
         service      TEXT NOT NULL,
         tag          TEXT NOT NULL,
-        sealed       TEXT NOT NULL,
+        digest       BLOB NOT NULL,
+        sealed       BLOB NOT NULL,
         last_version INTEGER NOT NULL,
         PRIMARY KEY (service, tag)
     )""")

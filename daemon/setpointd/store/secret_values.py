@@ -8,11 +8,13 @@ Rules:
   free by that (``secure_delete``), and the engine empties the write-ahead log behind it (``Tx.scrubs``).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.redaction import secrets_in
+from setpointd.records import SealedValue
 from setpointd.store.sql import Reading, Writing, stored_json
 
 _PORTION = 256
@@ -21,22 +23,25 @@ _PORTION = 256
 class SecretReads(Reading):
     """Reads of sealed values."""
 
-    def sealed(self, service: str, tag: str) -> str | None:
-        """The sealed value of a secret; None when there is none of that tag."""
+    def find(self, service: str, tag: str) -> SealedValue | None:
+        """The value of a secret; None when there is none of that tag."""
         row = self._one(
-            "SELECT sealed FROM config_secrets WHERE service = :service AND tag = :tag", service=service, tag=tag
+            "SELECT digest, sealed FROM config_secrets WHERE service = :service AND tag = :tag",
+            service=service,
+            tag=tag,
         )
-        return None if row is None else str(row["sealed"])
+        return None if row is None else SealedValue(*row)
 
 
 class SecretWrites(SecretReads, Writing):
     """Writes of sealed values, and of the places where they stood in clear."""
 
-    def add(self, service: str, sealed: Iterable[tuple[str, str]]) -> None:
-        """Keep sealed values by their tags, which are new; a version that names them is still to be written."""
+    def add(self, service: str, values: Mapping[str, SealedValue]) -> None:
+        """Keep values by their tags, which are new; a version that names them is still to be written."""
         self._do_many(
-            "INSERT INTO config_secrets (service, tag, sealed, last_version) VALUES (:service, :tag, :sealed, 0)",
-            [{"service": service, "tag": tag, "sealed": text} for tag, text in sealed],
+            "INSERT INTO config_secrets (service, tag, digest, sealed, last_version)"
+            " VALUES (:service, :tag, :digest, :sealed, 0)",
+            [{"service": service, "tag": tag, **asdict(value)} for tag, value in values.items()],
         )
 
     def named(self, service: str, version: int, config: Any) -> None:
