@@ -46,8 +46,8 @@ class Flight:
 
     @property
     def age(self) -> int:
-        """For how many ticks the oldest has been waiting for its PUBACK."""
-        oldest = next(iter(self._unconfirmed.values()), None)
+        """For how many ticks the oldest that was sent has been waiting for its PUBACK."""
+        oldest = next((publish for publish in self._unconfirmed.values() if publish.packet is None), None)
         return 0 if oldest is None else self.ticks - oldest.sent_at
 
     def free_id(self, also_in_use: Container[int] = ()) -> int:
