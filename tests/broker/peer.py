@@ -1,15 +1,23 @@
-"""A peer that misbehaves on demand: an MQTT server that does what a test tells it, packet by packet."""
+"""A peer that misbehaves on demand: an MQTT server that does what a test tells it, packet by packet.
+
+It talks TLS where the daemons of the tests do, or where a test says so.
+"""
 
 import asyncio
 import ssl
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 import mqtt5
 
 from setpointd.broker.mqtt import Client
 from setpointd.packets import packet_bytes
+from tests.brokers import KEY, make_certificate
+from tests.daemon import TLS
 from tests.waiting import DEADLINE_S
 
 P = TypeVar("P", bound=mqtt5.Packet)
@@ -81,8 +89,10 @@ class Peer:
 class Server:
     """Takes connections on a port of 127.0.0.1."""
 
-    def __init__(self, port: int, peers: asyncio.Queue[Peer]) -> None:
+    def __init__(self, port: int, peers: asyncio.Queue[Peer], context: ssl.SSLContext | None) -> None:
         self.port = port
+        self.context = context
+        """The TLS with which it is to be talked to; None: in clear."""
         self._peers = peers
 
     async def peer(self) -> Peer:
@@ -91,9 +101,20 @@ class Server:
             return await self._peers.get()
 
 
+@cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Make a server's TLS, and that of a client which trusts it."""
+    with tempfile.TemporaryDirectory() as directory:
+        certificate = make_certificate(Path(directory))
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(certificate, certificate.parent / KEY)
+        return server, ssl.create_default_context(cafile=certificate)
+
+
 @asynccontextmanager
-async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(*, tls: bool = TLS) -> AsyncIterator[Server]:
     """Listen, and end every connection at the end."""
+    own, others = tls_contexts() if tls else (None, None)
     peers: asyncio.Queue[Peer] = asyncio.Queue()
     writers: list[asyncio.StreamWriter] = []
 
@@ -101,9 +122,9 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server
         writers.append(writer)
         peers.put_nowait(Peer(reader, writer))
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=own)
     async with listener:
-        yield Server(listener.sockets[0].getsockname()[1], peers)
+        yield Server(listener.sockets[0].getsockname()[1], peers, others)
         for writer in writers:
             writer.transport.abort()
 
@@ -111,17 +132,18 @@ async def serving(context: ssl.SSLContext | None = None) -> AsyncIterator[Server
 def new_client(server: Server, **options: object) -> Client:
     """Make a client for a server that names what it expects."""
     options = {"identifier": "c", "clock": lambda: NOW, "timeout": DEADLINE_S, **options}
-    return Client("127.0.0.1", server.port, **options)  # type: ignore[arg-type]
+    return Client("127.0.0.1", server.port, ssl_context=server.context, **options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
 async def connected(
     answer: mqtt5.ConnAckPacket | None = None,
-    context: ssl.SSLContext | None = None,
+    *,
+    tls: bool = TLS,
     **options: object,
 ) -> AsyncIterator[tuple[Client, Peer]]:
     """Connect a client to a peer, which answers its CONNECT."""
-    async with serving(context) as server:
+    async with serving(tls=tls) as server:
         client = new_client(server, **options)
         entering = asyncio.create_task(client.__aenter__())
         peer = await server.peer()
