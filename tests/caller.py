@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 
 from setpoint_contracts import COMMANDS, Code, ErrorBody, Reply, Token, Topics, sign_command, verify_detached
 from setpoint_contracts.audit import AuditEvent
-from setpoint_contracts.errors import GENERAL
+from setpoint_contracts.errors import DETAILS, GENERAL, INDEX
 from setpoint_contracts.signing import VerifyingKey
 from tests.waiting import DEADLINE_S
 
@@ -127,6 +127,8 @@ class Caller:
             assert reply.result is None
             assert reply.error.retryable == reply.error.code.retryable
             assert may_give(reply.command, reply.error), f"{reply.command} does not declare {reply.error.code}"
+            told = reply.error.details.keys() - ({INDEX} if reply.command == "apply" else set())
+            assert DETAILS[reply.error.code].fit(told), f"{reply.error.code} does not declare {sorted(told)}"
         return reply
 
     def _reply_keys(self) -> dict[str, VerifyingKey]:

@@ -13,6 +13,7 @@ import pytest
 
 from setpoint_contracts import COMMANDS, Claims, Code, Role, Token, signing, verify_command
 from setpoint_contracts.audit import Action
+from setpoint_contracts.errors import DETAILS
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits
 from tests.contracts.readme import page, shell_blocks
@@ -31,6 +32,16 @@ def test_nothing_of_the_wire_is_left_out() -> None:
     assert {"alg_eddsa", "wrong_alg", "unknown_kid"} <= words
     limits = {"max_config_keys", "max_json_levels"}  # told as numbers
     assert [word for word in sorted(words | (Limits.model_fields.keys() - limits)) if f"`{word}`" not in pages] == []
+
+
+def test_the_details_of_each_code_are_told() -> None:
+    """In the row of a code, or the rows, stand all members that its ``details`` may have, and no other."""
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|[^|]*\|([^|]*)\| (?:yes|no) \|", page(), re.MULTILINE)
+    told: dict[str, set[str]] = {}
+    for codes, details in rows:
+        for code in re.findall("`([a-z_]+)`", codes):
+            told.setdefault(code, set()).update(re.findall(r"`([a-z_]+)`", details))
+    assert told == {code: details.members for code, details in DETAILS.items()}
 
 
 def token_of(key: bytes) -> Token:
