@@ -167,6 +167,8 @@ class Pipeline:
     async def _run(self, entry: Entry, attempt: _Attempt, command: Command, call: Call) -> Reply:
         if entry.kind == "read":
             return await self._store.read(partial(self._read, entry, attempt, command, call))
+        if entry.kind == "scan":
+            return await self._store.scan(partial(self._read, entry, attempt, command, call))
         if entry.kind == "job":
             result = await asyncio.to_thread(entry.handler, call, command)
             return await self._store.read(partial(self._say, attempt, result))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,12 @@ from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.limits import LIMITS
 from tests.store.jobs import put
 from tests.unit.claims import TOPICS
+from tests.waiting import DEADLINE_S
 
 ALICE = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
 BOB = Token.new("HS256", "tok_b", "bob", Role.ADMIN)
 VIEWER = Token.new("HS256", "tok_v", "victor", Role.VIEWER)
+SCOPED = Token.new("HS256", "tok_s", "susan", Role.VIEWER, services=("stt",))
 STAMP = Stamp("2026-01-01T00:00:00.000Z", "setpointd")
 SET = {"service": "stt", "config": {"a": 1}}
 
@@ -238,6 +241,23 @@ async def test_a_read_looks_nothing_up(desk: Desk) -> None:
     await desk.send(signed())
     reply = await desk.ask(signed("get", {"service": "stt"}), "get")
     assert (code_of(reply), reply["result"]["config"]) == ("ok", {"a": 1})
+
+
+async def test_a_scan_is_a_read(desk: Desk) -> None:
+    """It looks no jti up and waits for no write, and a command that it refuses is answered like any other."""
+    await desk.send(signed())
+    go_on = threading.Event()
+    stuck = asyncio.create_task(desk.store.write(STAMP, lambda _tx: go_on.wait(DEADLINE_S)))
+    try:
+        reply = await desk.ask(signed("search", {"query": "a"}), "search")
+        assert not stuck.done()
+    finally:
+        go_on.set()
+    assert (code_of(reply), reply["result"]["matches"]) == ("ok", [{"service": "stt", "key": "a", "value": 1}])
+    assert await stuck
+    await desk.know(SCOPED)
+    other = signed("search", {"query": "a", "service": "tts"}, SCOPED)
+    assert code_of(await desk.ask(other, "search")) == "forbidden"
 
 
 async def test_a_refused_write_is_final_and_leaves_nothing(desk: Desk) -> None:
