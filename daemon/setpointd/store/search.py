@@ -21,9 +21,9 @@ class SearchReads(Reading):
     def matches(self, query: str, service: str | None, who: Principal) -> Iterator[tuple[str, str, Any]]:
         """Service, key and value where a text stands in the key or in the value, of services that somebody sees.
 
-        The text of a value is its JSON as a reader is shown it, with strings as they are instead of their escapes. Case
-        does not count, in the sense of Unicode's case folding. They come by service and key, until their values have
-        ``MAX_BYTES``; looks at every key of the store, if need be.
+        The text of a string is its characters; of any other value its JSON as a reader is shown it, with the strings in
+        it as they are instead of their escapes. Case does not count, in the sense of Unicode's case folding. They come
+        by service and key, until their values have ``MAX_BYTES``; looks at every key of the store, if need be.
         """
         folded = query.casefold()
         visible, globs = may_match("service", who.services if service is None else None)
@@ -53,6 +53,8 @@ class SearchReads(Reading):
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     text = strictjson.dumps(value)
     if "\\" not in text:
         return text
