@@ -1,5 +1,6 @@
 """The config of a service: its documents, and the commands that read and write it (wire sections 5 and 6)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, ChangeResult, Command, Result
 from setpoint_contracts.errors import Code
+from setpoint_contracts.misfits import misfit_at
 from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
 from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
 from setpoint_contracts.sealing import COMPACT_JWE
@@ -145,9 +147,9 @@ class Get(Command):
 
     @model_validator(mode="after")
     def _one_point_in_time(self) -> Self:
-        if sum(point is not None for point in (self.version, self.revision, self.time)) > 1:
-            msg = "give at most one of version, revision and time"
-            raise ValueError(msg)
+        given = [name for name in ("version", "revision", "time") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise misfit_at((given[1],), "give at most one of version, revision and time", "one_too_many")
         return self
 
 
@@ -237,9 +239,11 @@ class OneChange(BaseModel):
     @model_validator(mode="after")
     def _what_its_op_takes(self) -> Self:
         for name, op in (("config", "set"), ("patch", "patch")):
-            if (getattr(self, name) is not None) != (self.op == op):
-                msg = f"{self.op} takes no {name}" if self.op != op else f"{op} takes a {name}"
-                raise ValueError(msg)
+            given = getattr(self, name) is not None
+            if given and self.op != op:
+                raise misfit_at((name,), f"{self.op} takes no {name}", "extra_forbidden")
+            if self.op == op and not given:
+                raise misfit_at((name,), f"is needed: {op} takes a {name}", "missing")
         return self
 
     def change(self) -> Set | Patch | Delete:
@@ -273,11 +277,21 @@ class Apply(Change):
     @model_validator(mode="after")
     def _one_per_service(self) -> Self:
         services = [change.service for change in self.changes]
-        if twice := sorted({service for service in services if services.count(service) > 1}):
-            msg = f"{twice[0]} is changed twice; put both changes into one"
-            raise ValueError(msg)
+        if (index := repeated(services)) is not None:
+            text = "has a change of its own already; put both into one"
+            raise misfit_at(("changes", index, "service"), text, "named_twice")
         return self
 
     def asks(self) -> tuple[tuple[Permission, str | None], ...]:
         """List what each change asks for."""
         return tuple((change.change().needs, change.service) for change in self.changes)
+
+
+def repeated(names: Sequence[str]) -> int | None:
+    """Return the place of the first name that stood before already; None when each stands once."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            return index
+        seen.add(name)
+    return None

@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, Command, Result
-from setpoint_contracts.config import UPDATED, ChangedServices, Difference, Version
+from setpoint_contracts.config import UPDATED, ChangedServices, Difference, Version, repeated
 from setpoint_contracts.errors import Code
+from setpoint_contracts.misfits import misfit_at
 from setpoint_contracts.names import ConfigKey, PrincipalName, ProfileName, ServiceName
 from setpoint_contracts.numbers import Count, PageLimit
 from setpoint_contracts.timestamps import TimeParam, Timestamp
@@ -130,15 +131,14 @@ class HistoryRestore(Change):
     def _one_point(self) -> Self:
         _check_one(self, *POINTS)
         if self.version is not None and (self.services is None or len(self.services) != 1):
-            msg = "with version, name exactly one service"
-            raise ValueError(msg)
+            slug = "missing" if self.services is None else "too_long"
+            raise misfit_at(("services",), "with version, name exactly one service", slug)
         return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        if self.services is not None and len(set(self.services)) < len(self.services):
-            msg = "a service is named twice"
-            raise ValueError(msg)
+        if self.services is not None and (index := repeated(self.services)) is not None:
+            raise misfit_at(("services", index), "is named twice", "named_twice")
         return self
 
     def asks(self) -> tuple[tuple[Permission, str | None], ...]:
@@ -202,6 +202,7 @@ class Diff(Command):
 
 
 def _check_one(points: BaseModel, *names: str) -> None:
-    if sum(getattr(points, name) is not None for name in names) != 1:
-        msg = f"give exactly one of {', '.join(names[:-1])} and {names[-1]}"
-        raise ValueError(msg)
+    given = [name for name in names if getattr(points, name) is not None]
+    if len(given) != 1:
+        text = f"give exactly one of {', '.join(names[:-1])} and {names[-1]}"
+        raise misfit_at((given[1],), text, "one_too_many") if given else misfit_at((), text, "missing")

@@ -6,6 +6,7 @@ from pydantic import Field, StrictInt, model_validator
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command, Result
+from setpoint_contracts.misfits import misfit_at
 from setpoint_contracts.numbers import INTEGRAL, Integer
 from setpoint_contracts.tokens import Permission
 
@@ -41,6 +42,5 @@ class HistoryPrune(Command):
     @model_validator(mode="after")
     def _says_what_stays(self) -> Self:
         if self.keep_days is None and self.keep_versions is None:
-            msg = "give keep_days, keep_versions, or both"
-            raise ValueError(msg)
+            raise misfit_at((), "give keep_days, keep_versions, or both", "missing")
         return self

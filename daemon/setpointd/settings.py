@@ -349,7 +349,7 @@ def _from_secret_files() -> dict[str, str]:
 def _explain(error: ValidationError, config: Path | None) -> str:
     """Put the first problem into one line. Inputs stay out of it: one of them may be a secret."""
     first = misfits(error, 1)[0]
-    name, message = first["field"], first["message"].removeprefix("Value error, ")
+    name, message = first["field"], first["message"]
     if not name:
         return message
     if first["type"] == "extra_forbidden":  # only a TOML file can name a setting that does not exist

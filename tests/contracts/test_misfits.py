@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from setpoint_contracts.misfits import Misfit, line, misfits
+from setpoint_contracts.misfits import Misfit, line, misfit_at, misfits
 
 
 class Inner(BaseModel):
@@ -21,11 +21,14 @@ class Model(BaseModel):
 
     items: list[Inner] = []
     lone: bool = False
+    paired: bool = False
 
     @model_validator(mode="after")
     def _is_not_lone(self) -> "Model":
         if self.lone:
             raise ValueError("is lone")
+        if self.paired and len(self.items) != 2:
+            raise misfit_at(("items", 0), "is {not} one of two", "unpaired")
         return self
 
 
@@ -51,8 +54,14 @@ def test_each_has_a_place_a_reason_and_a_slug() -> None:
 def test_what_does_not_fit_as_a_whole_has_no_place() -> None:
     """Its line is the reason alone."""
     [whole] = problems({"lone": True})
-    assert whole == {"field": "", "message": "Value error, is lone", "type": "value_error"}
-    assert line(whole) == "Value error, is lone"
+    assert whole == {"field": "", "message": "is lone", "type": "value_error"}
+    assert line(whole) == "is lone"
+
+
+def test_a_model_can_lay_blame_on_a_place() -> None:
+    """Though it was looked at as a whole; words for people are taken as they are."""
+    expected = {"field": "items.0", "message": "is {not} one of two", "type": "unpaired"}
+    assert problems({"items": [{"n": 1}], "paired": True}) == [expected]
 
 
 def test_one_in_a_line() -> None:

@@ -109,11 +109,11 @@ async def test_each_change_needs_its_own_right(shared_daemon: Daemon, admin: Cal
     [
         ([], "changes"),
         ([change("set", f"s{n}", config={}) for n in range(129)], "changes"),
-        ([change("set", "a", config={}), change("delete", "a")], ""),
+        ([change("set", "a", config={}), change("delete", "a")], "changes.1.service"),
         ([change("set", "a", config={}), change("set", "B", config={})], "changes.1.service"),
-        ([change("set", "a")], "changes.0"),
-        ([change("set", "a", config={}, patch={})], "changes.0"),
-        ([change("delete", "a", patch={})], "changes.0"),
+        ([change("set", "a")], "changes.0.config"),
+        ([change("set", "a", config={}, patch={})], "changes.0.patch"),
+        ([change("delete", "a", patch={})], "changes.0.patch"),
         ([change("move", "a")], "changes.0.op"),
     ],
 )

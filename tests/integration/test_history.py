@@ -177,7 +177,7 @@ async def test_what_never_was_cannot_be_compared(admin: Caller, service: str) ->
         ({"from": {"version": 1}}, "to"),
         ({"from": {"version": 1}, "to": {}}, "to"),
         ({"from": {"version": 0}, "to": {"version": 1}}, "from.version"),
-        ({"from": {"version": 1, "time": "2026-01-01T00:00:00Z"}, "to": {"version": 1}}, "from"),
+        ({"from": {"version": 1, "time": "2026-01-01T00:00:00Z"}, "to": {"version": 1}}, "from.time"),
         ({"from": 1, "to": {"version": 1}}, "from"),
     ],
 )
