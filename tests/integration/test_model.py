@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -171,7 +172,8 @@ def test_the_steps_are_all_mutating_commands() -> None:
 
 
 @given(st.lists(STEPS, max_size=12))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
+@pytest.mark.timeout(240)  # each example makes a store: a deadline, for a slow disk
 def test_whatever_is_done_the_daemon_holds_what_the_model_holds(steps: list[Step]) -> None:
     """Outcomes, state, versions, history, differences, profiles, tokens and every earlier revision."""
     with tempfile.TemporaryDirectory() as directory:
