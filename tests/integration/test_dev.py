@@ -217,7 +217,7 @@ def test_clean_stop_and_second_start(start: Callable[..., Dev], number: signal.S
     assert again.commands() == dev.commands()
     second = paste(again.commands()[0], "sh", again.directory)
     assert (second["result"]["version"], second["result"]["changed"]) == (first["result"]["version"], False)
-    assert second["epoch"] == first["epoch"] + 1
+    assert second["epoch"] > first["epoch"]  # it goes by the clock, so by how long this took
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
