@@ -1,4 +1,4 @@
-// Follow configs as contracts/README.md says in "Following a config". An example to read and to take over.
+// Follow configs as contracts/following.md says. An example to read and to take over.
 //
 //     node follower.mjs VECTORS.json                            go through a file of vectors/, e.g. followers.json
 //     node follower.mjs mqtt://HOST:PORT STATE.json [PREFIX]    follow a broker, and go on from STATE.json the next time

@@ -17,5 +17,5 @@ def blocks(language: str, name: str = "README.md") -> list[str]:
 
 
 def shell_blocks() -> list[str]:
-    """Read every block marked ``sh``, in order; the first one defines ``sign``."""
-    return blocks("sh")
+    """Read every block marked ``sh`` on the page for the shell, in order; the first one defines ``sign``."""
+    return blocks("sh", "shell.md")

@@ -1,4 +1,4 @@
-"""The page contracts/README.md: that it is complete, and its signing function, without a broker."""
+"""The pages in contracts/: that they are complete, and the signing function, without a broker."""
 
 import base64
 import inspect
@@ -25,7 +25,7 @@ KEYS = [b"\0" * 32, b"\xff" * 32, b"\x36" * 32, b"\x5c" * 32, b"%" * 32, bytes(r
 
 def test_nothing_of_the_wire_is_left_out() -> None:
     """Every command, parameter, error code, limit and audit action stands on a page, and why a message is dropped."""
-    pages = page() + page("commands.md")
+    pages = page() + page("commands.md") + page("following.md") + page("no-reply.md")
     reasons = re.findall(r'NotSignedError\(.*?"([a-z_]+)"(?: if .* else "([a-z_]+)")?', inspect.getsource(signing))
     params = {field.alias or name for command in COMMANDS.values() for name, field in command.model_fields.items()}
     words = {*COMMANDS, *Code, *Action, *params, *(reason for pair in reasons for reason in pair if reason)}
@@ -115,3 +115,19 @@ def test_secret_is_never_an_argument(tmp_path: Path) -> None:
 def test_is_short() -> None:
     """The function has at most ten lines."""
     assert len(shell_blocks()[0].splitlines()) <= 10
+
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "contracts").rglob("*.md"), *REPOSITORY.glob("*/*.md")])
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(path: Path) -> None:
+    """A page names no file that is not there."""
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text("utf-8"))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_first_page_stays_short() -> None:
+    """Whoever writes a client reads it in a quarter of an hour; what answers another question has a page of its own."""
+    assert len(page().split()) < 3600

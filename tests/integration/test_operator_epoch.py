@@ -20,7 +20,7 @@ from tests.waiting import DEADLINE_S, eventually
 
 
 class Follower:
-    """Follows all services as contracts/README.md tells: it believes one key, and the greatest (epoch, revision)."""
+    """Follows all services as contracts/following.md tells: it believes one key, and the greatest (epoch, revision)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._topics = daemon.topics

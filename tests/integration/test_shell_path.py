@@ -1,4 +1,4 @@
-"""The shell sessions of contracts/README.md, against a running daemon."""
+"""The shell sessions of contracts/shell.md, against a running daemon."""
 
 import json
 import os
@@ -79,7 +79,7 @@ def test_session_of_the_readme(shell: Shell) -> None:
 def test_from_an_ed25519_key_to_the_first_command(shell: Shell, daemon: Daemon, tmp_path: Path) -> None:
     """With a key that never leaves its owner, openssl signs a command that runs, and so does the program for Node."""
     register, with_openssl, with_node = shell_blocks()[5:]
-    [program] = blocks("js")
+    [program] = blocks("js", "shell.md")
     (tmp_path / "sign.mjs").write_text(program)
 
     shell(register)

@@ -191,8 +191,8 @@ def _shell_command(settings: Settings, token_file: Path, principal: str) -> str:
 
 
 def _sign_function() -> str:
-    """Return the shell function that signs, as contracts/README.md has it."""
-    page = shipped("contracts/README.md")
+    """Return the shell function that signs, as contracts/shell.md has it."""
+    page = shipped("contracts/shell.md")
     start = page.index("sign() (")
     function = page[start : page.index("\n)\n", start) + 2]
     return "\n".join(f"  {line}" for line in function.splitlines())
