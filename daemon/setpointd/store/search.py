@@ -32,11 +32,10 @@ class SearchReads(Reading):
             "SELECT service, key, value_json FROM config_kv"  # noqa: S608
             f" WHERE {'true' if service is None else 'service = :service'} AND {visible}"
             " AND (key LIKE :like ESCAPE '~' OR value_json LIKE :like ESCAPE '~'"
-            " OR length(value_json) <> length(CAST(value_json AS BLOB)) OR instr(value_json, :sealed)"
+            " OR length(value_json) <> length(CAST(value_json AS BLOB))"
             " OR (:escaped AND instr(value_json, :escape))) ORDER BY service, key",
             service=service,
             like=f"%{_WILDCARD.sub(lambda found: '~' + found[0], folded)}%",
-            sealed='"$secret"',
             escaped=_ESCAPED.search(folded) is not None,
             escape="\\",
             **globs,
