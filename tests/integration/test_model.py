@@ -25,10 +25,10 @@ from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
 from setpointd.render import Renderer
 from setpointd.store import Store
-from setpointd.store.files import create
 from setpointd.table import TABLE
 from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.model import STEPS, WAYS, Model, Refused, Step
+from tests.stores import new_store
 from tests.unit.claims import TOPICS
 
 ALICE = Token.new("HS256", "tok_a", "alice", Role.ADMIN)
@@ -177,5 +177,5 @@ def test_the_steps_are_all_mutating_commands() -> None:
 def test_whatever_is_done_the_daemon_holds_what_the_model_holds(steps: list[Step]) -> None:
     """Outcomes, state, versions, history, differences, profiles, tokens and every earlier revision."""
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "id")
+        new_store(Path(directory), Stamp("2026-01-01T00:00:00.000Z", "setpointd"))
         asyncio.run(play(Path(directory), steps))

@@ -1,6 +1,7 @@
 """Every vector of the contracts through the real pipeline, broker to store, at the vectors' own time."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from setpointd.render import Renderer
 from setpointd.runtime import Runtime
 from setpointd.settings import Settings
 from setpointd.store import Store
-from setpointd.store.files import create
+from setpointd.store.files import create, writing
 from tests.brokers import Broker
 from tests.caller import calling, connecting, publish_properties
 from tests.daemon import broker_settings
@@ -54,14 +55,24 @@ def plain_broker(new_broker: Callable[[], Broker]) -> Broker:
     return new_broker()
 
 
+@pytest.fixture(scope="module")
+def vectors_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one store that knows the vectors' tokens; each vector gets a copy, because making one takes a while."""
+    path = tmp_path_factory.mktemp("vectors")
+    create(path, MADE, "725f141d-042e-4f72-828e-5d90ca2db912")
+    keys = Keys.create(path)
+    with writing(path, MADE) as tx:
+        know(tx, keys)
+    return path
+
+
 @pytest.fixture
-async def pipeline(plain_broker: Broker, tmp_path: Path) -> AsyncIterator[Served]:
+async def pipeline(plain_broker: Broker, vectors_store: Path, tmp_path: Path) -> AsyncIterator[Served]:
     """Serve with no service, the vectors' tokens, every limit at its default, and a clock that stands still."""
-    create(tmp_path, MADE, "725f141d-042e-4f72-828e-5d90ca2db912")
-    settings = Settings(data_dir=tmp_path, **broker_settings(plain_broker))
-    store = Store(tmp_path)
-    keys = Keys.create(tmp_path)
-    await store.write(MADE, lambda tx: know(tx, keys))
+    data_dir = shutil.copytree(vectors_store, tmp_path / "data")
+    settings = Settings(data_dir=data_dir, **broker_settings(plain_broker))
+    store = Store(data_dir)
+    keys = Keys.load(data_dir)
     metrics = Metrics("1.2.3")
     runtime = Runtime(
         "1.2.3", "6f7f4a1e-98ff-4a48-9d3f-8f2f5f3c8b11", settings.limits, uptime=lambda: 0.0, mode="active"

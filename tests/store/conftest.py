@@ -8,7 +8,8 @@ from sqlite_utils import Database
 
 from setpointd.records import Stamp
 from setpointd.store import Store
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
+from tests.stores import new_store
 
 STORE_ID = "725f141d-042e-4f72-828e-5d90ca2db912"
 MADE_AT = "2026-01-01T00:00:00.000Z"
@@ -17,7 +18,7 @@ MADE_AT = "2026-01-01T00:00:00.000Z"
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """Make a new store."""
-    create(tmp_path, Stamp(MADE_AT, "setpointd"), STORE_ID)
+    new_store(tmp_path, Stamp(MADE_AT, "setpointd"), STORE_ID)
     return tmp_path
 
 

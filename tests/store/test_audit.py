@@ -16,8 +16,9 @@ from setpointd.records import Stamp
 from setpointd.store import Snapshot, Tx
 from setpointd.store.audit import PAGE_BYTES, SCANNED_ROWS, AuditFilter
 from setpointd.store.chain import START
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
 from tests.store.jobs import FIRST_MOMENT, write
+from tests.stores import new_store
 
 USERS = ("alice", "bob", None)
 SERVICES = ("stt", "tts", None)
@@ -75,7 +76,7 @@ def test_an_empty_log_has_one_empty_page(db: Database) -> None:
 def events(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Make a log of forty events, for many questions."""
     place = tmp_path_factory.mktemp("log")
-    create(place, Stamp(rfc3339(FIRST_MOMENT), "setpointd"), "id")
+    new_store(place, Stamp(rfc3339(FIRST_MOMENT), "setpointd"))
     with closing(open_writer(place)) as db:
         record(db, 40)
         yield db

@@ -20,8 +20,9 @@ from setpointd.errors import Rejected, StoreError
 from setpointd.records import Stamp
 from setpointd.store import Snapshot, Store, Tx
 from setpointd.store.chain import START, BrokenChainError, Link
-from setpointd.store.files import create, open_writer, reading, writer_lock, writing
+from setpointd.store.files import open_writer, reading, writer_lock, writing
 from tests.store.jobs import job, put, rows, write
+from tests.stores import new_store
 
 STAMP = Stamp("2026-01-02T00:00:00.000Z", "alice", "r-1")
 ROWS = 6
@@ -227,7 +228,7 @@ def test_what_the_chain_alone_does_not_tell(log: Database) -> None:
 def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Make one store with some events, which every example leaves as it was."""
     place = tmp_path_factory.mktemp("log")
-    create(place, Stamp(STAMP.at, "setpointd"), "id")
+    new_store(place, Stamp(STAMP.at, "setpointd"))
     with contextlib.closing(open_writer(place)) as db:
         fill(db)
         yield db

@@ -21,9 +21,10 @@ from setpointd.handlers.epoch import advance, make_truth
 from setpointd.records import Document, Sighting, Stamp
 from setpointd.render import wire
 from setpointd.store import Tx
-from setpointd.store.files import DATABASE, create, open_writer
+from setpointd.store.files import DATABASE, open_writer
 from tests.calls import NOW, lend, make_call
 from tests.store.jobs import job, rows, write
+from tests.stores import new_store
 
 AHEAD = 4_102_444_800.0  # the year 2100
 
@@ -134,7 +135,7 @@ def test_the_command_makes_this_daemon_the_writer_once_it_is_committed(mode: Mod
     daemon.runtime.mode = mode
     call = make_call(daemon, now=0.0)
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp(call.at, "setpointd"), "id")
+        new_store(Path(directory), Stamp(call.at, "setpointd"))
         with closing(open_writer(Path(directory))) as db, job(db) as tx:
             result = advance(tx, call, EpochAdvance(expected_epoch=0))
     EpochAdvanceResult.model_validate(wire(result))
@@ -166,7 +167,7 @@ class World:
         self.said: dict[tuple[str, int, int], dict[str, Any]] = {}
         self.newest: dict[str, tuple[int, int]] = {}
         self.stores: list[Database] = []
-        create(self._place(), Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "id")
+        new_store(self._place(), Stamp("2026-01-01T00:00:00.000Z", "setpointd"))
         self._opened()
         self.running = self.stores[0]
         self.start(0, 0.0)

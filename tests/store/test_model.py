@@ -16,10 +16,11 @@ from setpointd.handlers.epoch import make_truth
 from setpointd.records import Sighting, Stamp
 from setpointd.render import wire
 from setpointd.store import Snapshot, Tx
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
 from setpointd.table import TABLE
 from tests.calls import lend, make_call, new_runtime
 from tests.limits import LIMITS
+from tests.stores import new_store
 
 MAX_CONFIG_BYTES = 200
 CALL = make_call(lend(new_runtime(LIMITS.model_copy(update={"max_config_bytes": MAX_CONFIG_BYTES}))))
@@ -120,7 +121,7 @@ def test_any_sequence_of_writes_gives_what_the_model_has(
 ) -> None:
     """Outcomes, versions, revisions, history and keys, after whatever was set, patched and deleted."""
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp(CALL.at, "setpointd"), "id")
+        new_store(Path(directory), Stamp(CALL.at, "setpointd"))
         db = open_writer(Path(directory))
         model = Model()
         for number, (op, service, config, expected) in enumerate(steps):

@@ -14,9 +14,10 @@ from setpointd.errors import Rejected
 from setpointd.records import Stamp
 from setpointd.render import wire
 from setpointd.store import Snapshot, Tx
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
 from setpointd.table import TABLE
 from tests.calls import make_call
+from tests.stores import new_store
 
 CALL = make_call()
 SERVICES = ("stt", "tts", "vision")
@@ -202,7 +203,7 @@ def check_restores(db: Database, model: Model) -> None:
 def test_the_past_is_what_it_was(steps: list[Command]) -> None:
     """After any writes and restores: history, versions, differences, and every earlier state, read and restored."""
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp(CALL.at, "setpointd"), "id")
+        new_store(Path(directory), Stamp(CALL.at, "setpointd"))
         db = open_writer(Path(directory))
         model = Model()
         for number, (command, params) in enumerate(steps):

@@ -16,10 +16,11 @@ from setpointd.handlers.epoch import make_truth
 from setpointd.records import Sighting, Stamp
 from setpointd.render import wire
 from setpointd.store import Snapshot, Tx
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
 from setpointd.table import TABLE
 from tests.calls import make_call
 from tests.store.jobs import job, rows, write
+from tests.stores import new_store
 
 CALL = make_call()
 
@@ -275,7 +276,7 @@ def step_of(tx: Tx, op: str, *step: Any) -> Any:
 def test_any_sequence_of_saves_and_loads_gives_what_the_model_has(steps: list[tuple[Any, ...]]) -> None:
     """Outcomes, configs, versions, revision and profiles, whatever was set, deleted and advanced in between."""
     with tempfile.TemporaryDirectory() as directory:
-        create(Path(directory), Stamp(CALL.at, "setpointd"), "id")
+        new_store(Path(directory), Stamp(CALL.at, "setpointd"))
         db = open_writer(Path(directory))
         model = Model()
         for number, step in enumerate(steps):

@@ -15,9 +15,10 @@ from setpoint_contracts.timestamps import rfc3339
 from setpointd.errors import HistoryPruned
 from setpointd.records import Keep, Pruned, Pruning, Stamp
 from setpointd.store import pruning
-from setpointd.store.files import create, open_writer
+from setpointd.store.files import open_writer
 from tests.store.conftest import MADE_AT, STORE_ID
 from tests.store.jobs import FIRST_MOMENT, job, rows, write
+from tests.stores import new_store
 
 
 def prune(db: Database, at_s: float = 100, **keep: Any) -> Pruning:
@@ -261,7 +262,7 @@ def test_what_stays_is_what_the_model_says(
     """Exactly the versions of the rule stay, and no entry but theirs; each moment that can be read reads as before."""
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setattr(pruning, "_needed", lambda row: f"{row}.version IN ({','.join(map(str, needed)) or '0'})")
-        create(Path(directory), Stamp(MADE_AT, "setpointd"), STORE_ID)
+        new_store(Path(directory), Stamp(MADE_AT, "setpointd"), STORE_ID)
         db = open_writer(Path(directory))
         made: dict[str, list[float]] = {"a": [], "b": []}
         at_s = 0

@@ -10,8 +10,8 @@ import pytest
 from setpoint_contracts import COMMANDS, Topics
 from setpointd.records import OutboxKind, OutboxRow
 from setpointd.store import Snapshot, Store
-from setpointd.store.files import create
 from tests.calls import KEYS
+from tests.stores import new_store
 from tests.unit.test_pipeline import Desk
 from tests.vectors import ALL, MADE, NOW, TOKENS, know
 
@@ -54,7 +54,7 @@ async def effects(vector: dict[str, Any], directory: Path) -> Sequence[str | dic
 def empty_store(directory: Path) -> Store:
     """Make a store in a directory of its own."""
     directory.mkdir()
-    create(directory, MADE, "id")
+    new_store(directory, MADE)
     return Store(directory)
 
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from setpoint_contracts import COMMANDS, Reply
 from setpointd.records import Stamp
 from setpointd.store import Store
-from setpointd.store.files import create
 from tests.caller import may_give
 from tests.integration.test_hostile import sign_bytes
 from tests.parameters import broken, fitting, names, schema_of, wrong_places
+from tests.stores import new_store
 from tests.unit.claims import TOPICS
 from tests.unit.test_pipeline import ALICE, Desk
 
@@ -38,7 +38,7 @@ NO_JSON = [
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Send commands, with their parameters as text, to a daemon that has some services; each a second later."""
     directory = tmp_path_factory.mktemp("store")
-    create(directory, Stamp("2026-01-01T00:00:00.000Z", "setpointd"), "id")
+    new_store(directory, Stamp("2026-01-01T00:00:00.000Z", "setpointd"))
     numbers = count()
     with asyncio.Runner() as runner:
         desk = runner.run(_open(directory))

@@ -25,11 +25,11 @@ from setpointd.records import Stamp
 from setpointd.render import Renderer, Result
 from setpointd.store import Snapshot, Store, Tx, pruning
 from setpointd.store.audit import AuditFilter
-from setpointd.store.files import create
 from setpointd.table import TABLE, Entry, change, read
 from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.limits import LIMITS
 from tests.store.jobs import put
+from tests.stores import new_store
 from tests.unit.claims import TOPICS
 from tests.waiting import DEADLINE_S
 
@@ -104,7 +104,7 @@ def signed(command: str = "set", params: dict[str, Any] | None = None, token: To
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     """Open a pipeline on an empty store."""
-    create(tmp_path, STAMP, "id")
+    new_store(tmp_path, STAMP)
     store = Store(tmp_path)
     yield Desk(store)
     await store.close()
