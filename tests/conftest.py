@@ -37,6 +37,15 @@ def pytest_report_header() -> str:
     return f"broker: {broker}" + (", daemons over TLS" if TLS else "")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a broker, be it a peer's play of one; not such as bring one of a fixed kind."""
+    of_the_link = Path(__file__).parent / "broker"
+    for item in items:
+        fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+        if "new_broker" in fixtures or item.path.is_relative_to(of_the_link):
+            item.add_marker("broker")
+
+
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make the brokers' certificate for 127.0.0.1, its own authority."""

@@ -39,6 +39,7 @@ async def test_what_callers_are_told_through_faults_is_linearisable(
     assert {update.document["service"] for update in history.updates} >= history.versions.keys()
 
 
+@pytest.mark.broker
 def test_the_long_run_in_its_shortest_form(tmp_path: Path) -> None:
     """The program behind `./dev robustness` says its seed and what it found, and leaves nothing when all is well."""
     command = [sys.executable, "-m", "tests.crash.robustness", "--seconds", "1", "--seed", "7"]

@@ -100,7 +100,9 @@ async def noticed(daemon: Daemon, keep_alive_s: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keep_alive_s", "still_s"), [(2, 0), pytest.param(15, 60, marks=pytest.mark.crash)], ids=["short", "a minute"]
+    ("keep_alive_s", "still_s"),
+    [(2, 0), pytest.param(15, 60, marks=[pytest.mark.crash, pytest.mark.long])],
+    ids=["short", "a minute"],
 )
 async def test_a_broker_that_stands_still(
     keep_alive_s: int, still_s: int, own_broker: Broker, new_daemon: NewDaemon, healing: ExitStack

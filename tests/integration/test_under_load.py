@@ -58,6 +58,7 @@ async def arrived(subscriber: aiomqtt.Client, daemon: Daemon, count: int) -> tup
 
 
 @pytest.mark.crash
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_a_full_outbox_is_worked_off_and_holds_up_nobody(new_daemon: NewDaemon) -> None:
     """With 100,000 events waiting, the update of a new write goes out promptly, and in the end nothing waits."""
