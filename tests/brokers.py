@@ -39,7 +39,10 @@ _CONNACK = b"\x20\x02"
 
 # Below the range that outgoing connections take their ports from: inside it, a client that keeps trying to reach a
 # stopped broker would sooner or later be given the broker's port as its own, and connect to itself.
-_ports = iter(secrets.SystemRandom().sample(range(20_000, 30_000), 10_000))
+# Where tests run side by side each worker takes every n-th: what its own stopped broker comes back to, no other takes.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_candidates = range(20_000 + _worker, 30_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+_ports = iter(secrets.SystemRandom().sample(_candidates, len(_candidates)))
 
 
 class BrokerError(Exception):

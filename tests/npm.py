@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from setpointd import locks
+
 MQTT = "mqtt@5.16.0"
 _OPTIONS = ("--no-save", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=1")
 _TIMEOUT_S = 200
@@ -21,9 +23,10 @@ def npm_install(config: pytest.Config, *packages: str) -> Path:
     assert config.cache is not None
     directory = config.cache.mkdir("npm-" + "-".join(package.strip("@").replace("/", "-") for package in packages))
     installed = directory / "installed"
-    if not installed.exists():
-        _install(directory, packages)
-        installed.touch()
+    with locks.holding(directory / "lock", wait_s=_TIMEOUT_S + 60):  # tests that run side by side want the same
+        if not installed.exists():
+            _install(directory, packages)
+            installed.touch()
     return directory
 
 
