@@ -74,7 +74,7 @@ async def test_ten_thousand_documents_take_well_under_two_seconds(settings: Sett
 
 async def test_it_waits_for_as_long_as_messages_come() -> None:
     """The patience is for the time without a message, not for all of it."""
-    async with serving() as server:
+    async with serving(tls=False) as server:
         settings = Settings(data_dir=Path("/"), broker=f"mqtt://127.0.0.1:{server.port}")
         looking = asyncio.create_task(look(settings, ["a/+"], "end", patience_s=0.5))
         peer = await server.peer()
@@ -153,7 +153,7 @@ async def test_who_does_not_answer_is_given_up(settings: Settings, topic_prefix:
 
 async def test_a_broker_that_only_speaks_3_1_1_is_named() -> None:
     """The daemon looks before it connects, so it is here that it meets one; the line is the session's."""
-    async with serving() as server:
+    async with serving(tls=False) as server:
         settings = Settings(data_dir=Path("/"), broker=f"mqtt://127.0.0.1:{server.port}")
         looking = asyncio.create_task(look(settings, ["a"], "end"))
         (await server.peer()).send(b"\x20\x02\x00\x01")
