@@ -18,6 +18,7 @@ from setpointd.settings import Settings
 from tests.broker.peer import Peer, serving
 from tests.brokers import Broker
 from tests.daemon import broker_settings
+from tests.waiting import DEADLINE_S
 
 DOCUMENTS = 10_000
 
@@ -88,6 +89,20 @@ async def test_it_waits_for_as_long_as_messages_come() -> None:
         await take_look(await server.peer())
         with pytest.raises(BrokerLostError, match="does not let the daemon read"):
             await looking
+
+
+async def test_a_broker_that_goes_away_ends_the_look() -> None:
+    """What was seen until then is not taken for all that there is, and nobody waits for the rest."""
+    async with serving() as server:
+        settings = Settings(data_dir=Path("/"), broker=f"mqtt://127.0.0.1:{server.port}")
+        looking = asyncio.create_task(look(settings, ["a/+"], "end", patience_s=60))
+        peer = await server.peer()
+        await take_look(peer)
+        peer.send(mqtt5.PublishPacket("a/1", b"x", retain=True))
+        peer.send(mqtt5.DisconnectPacket(reason_code=mqtt5.DisconnectReasonCode.SERVER_SHUTTING_DOWN))
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(BrokerLostError, match="shutting down"):
+                await looking
 
 
 async def test_a_change_ends_the_waiting(settings: Settings, broker: Broker, topic_prefix: str) -> None:

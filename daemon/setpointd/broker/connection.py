@@ -86,7 +86,7 @@ class Connection:
     async def _connect_once(self, handle: Handle) -> None:
         """Look, take position, and serve until the daemon is stopped, or the connection lost (``BrokerLostError``)."""
         retained = await self._position.look()
-        await self._position.take(retained)
+        current = await self._position.take(retained)
         if self._runtime.mode == "standby":
             self._runtime.broker_problem = None
             await self._position.wait_for_news()
@@ -98,7 +98,7 @@ class Connection:
             await self._duties.greet(session)
             await self._duties.subscribe(session)
             if self._runtime.mode == "active":
-                await self._duties.compare(retained, session.max_packet_bytes)
+                await self._duties.compare(retained, current, session.max_packet_bytes)
             self._note_connection(session)
             await self._serve(session, handle)
 

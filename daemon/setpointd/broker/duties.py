@@ -24,7 +24,6 @@ from setpointd.broker.outbox import Outbox
 from setpointd.broker.position import Position
 from setpointd.broker.session import Session
 from setpointd.broker.sight import Published
-from setpointd.broker.witness import retainable
 from setpointd.errors import BrokerLostError, OperatorError, PublishRefusedError, SetpointdError, StoreError
 from setpointd.keys import Keys
 from setpointd.log import logger
@@ -212,12 +211,12 @@ class Duties:
             self._spoilt |= spoilt
             raise
 
-    async def compare(self, retained: Found, max_packet_bytes: int | None) -> None:
+    async def compare(self, retained: Found, current: Mapping[str, bytes], max_packet_bytes: int | None) -> None:
         """Have every retained document published (or cleared) whose payload is not what the store has.
 
-        And every one that may be larger than this broker takes, so that it is told of.
+        And every one that may be larger than this broker takes, so that it is told of. ``current`` is what the store
+        had a moment ago, by topic: what has changed since is in the outbox.
         """
-        current = await self._store.read(partial(retainable, topics=self._topics))
         there = {topic: said for topic, said in retained.items() if self._of_service(topic) is not None}
         same = {topic for topic, said in there.items() if said.payload == current.get(topic)}
         self._unchecked = {topic: there[topic] for topic in same}
@@ -235,7 +234,8 @@ class Duties:
         """
         await self._modes.active.wait()
         if self._unchecked is None:
-            await self.compare(await self._position.look(), self._session.max_packet_bytes)
+            retained = await self._position.look()
+            await self.compare(retained, await self._position.retainable(), self._session.max_packet_bytes)
         unchecked, self._unchecked = self._unchecked or {}, None
         for number, (topic, said) in enumerate(unchecked.items()):
             if not (said.jws and self._keys.made(topic, said.payload, said.jws)):

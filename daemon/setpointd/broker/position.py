@@ -59,12 +59,18 @@ class Position:
         """Look at what is retained, on a throwaway connection."""
         return await self._witness.look()
 
-    async def take(self, retained: Mapping[str, Published]) -> None:
+    async def retainable(self) -> dict[str, bytes]:
+        """Return what this store would have retained of its services: topic → payload."""
+        return (await self._store.read(self._mine))[1]
+
+    async def take(self, retained: Mapping[str, Published]) -> dict[str, bytes]:
         """Go by what is retained: at the start by all of it; later on, only when another daemon took over.
 
-        Raises ``SessionTakenOverError`` when another daemon of this store lives.
+        Returns with what it was compared, ``retainable``. Raises ``SessionTakenOverError`` when another daemon of this
+        store lives.
         """
-        sight = self._sight = await self._judge(retained)
+        own, current = await self._store.read(self._mine)
+        sight = self._sight = self._judge(retained, current, own)
         instance = self._runtime.instance
         if self._runtime.mode in {"starting", "standby"}:
             event, reason = sight.decide(await self._witness.alive(sight))
@@ -79,6 +85,7 @@ class Position:
             raise SessionTakenOverError(msg)
         elif sight.superseded(instance):
             self._modes.on("superseded")
+        return current
 
     async def wait_for_news(self) -> None:
         """Wait until there is something new of the daemon for which this one stands by."""
@@ -104,8 +111,7 @@ class Position:
         if (suppressed := self._allowance.take()) is not None:
             logger().warning("disbelieved", topic=topic, suppressed=suppressed)
 
-    async def _judge(self, retained: Mapping[str, Published]) -> Sight:
-        own, current = await self._store.read(self._mine)
+    def _judge(self, retained: Mapping[str, Published], current: Mapping[str, bytes], own: Identity) -> Sight:
         sight = Sight.make(retained, current, own, self._topics, self._keys)
         for topic in sight.disbelieved:
             self.disbelieve(topic)
