@@ -55,7 +55,8 @@ def loads_stored(text: str) -> Any:
 
     Texts of before that rule may hold 1.0, which is read as 1, and integers beyond 64 bits, which stay what they are.
     """
-    return _STORED.decode(text)
+    value, end = _STORED.raw_decode(text)
+    return value if end == len(text) else _STORED.decode(text)  # it says what is wrong with the rest
 
 
 def dumps(value: Any) -> str:

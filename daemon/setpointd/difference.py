@@ -18,7 +18,8 @@ Json = Any
 Object = Mapping[str, Json]
 OpenSecret = Callable[[tuple[Step, ...], Json], Json]
 # Two values of one of these types are the same JSON exactly when they are equal; most values are.
-_PLAIN = frozenset({str, int, bool, type(None)})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_NUMBERS = frozenset({int, float})
 
 
 def differences(old: Object, new: Object) -> list[dict[str, Json]]:
@@ -57,9 +58,14 @@ def key_changes(old: Object, new: Object) -> list[KeyChange]:
 
 
 def _same(one: Json, other: Json) -> bool:
-    if type(one) is type(other) and type(one) in _PLAIN:
-        return bool(one == other)
-    return strictjson.canonical(one) == strictjson.canonical(other)
+    kind, its = type(one), type(other)
+    if kind in _PLAIN or its in _PLAIN:
+        return bool(one == other) and (kind is its or (kind in _NUMBERS and its in _NUMBERS))
+    if kind is not its or len(one) != len(other):
+        return False
+    if kind is list:
+        return all(map(_same, one, other))
+    return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
 
 
 def merge_patch(target: Json, patch: Json, open_secret: OpenSecret | None = None, path: tuple[Step, ...] = ()) -> Json:

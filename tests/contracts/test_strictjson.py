@@ -94,6 +94,13 @@ def test_what_was_stored_is_never_refused() -> None:
     assert strictjson.loads_stored('{"a":[1.0,18446744073709551616]}') == {"a": [1, 2**64]}
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"a":1}}', "1 2", '"a" "b"'])
+def test_what_was_damaged_is_not_half_read(text: str) -> None:
+    """Of a stored text that is more or less than one JSON text, nothing is read."""
+    with pytest.raises(ValueError, match=r"(Expecting|Extra data)"):
+        strictjson.loads_stored(text)
+
+
 @given(st.binary())
 def test_any_bytes_read_or_are_refused(data: bytes) -> None:
     """Whatever the bytes are, there is a value or an InvalidJsonError with a message of one line."""

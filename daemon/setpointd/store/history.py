@@ -117,11 +117,15 @@ class HistoryReads(Reading):
         entries: list[dict[str, Any]] = []
         left = MAX_PAGE_BYTES
         for *head, old, new in rows:
-            left -= sum(len(text.encode()) for text in (old, new) if text is not None)
+            left -= len((old or "").encode()) + len((new or "").encode())
             if entries and left < 0:
                 break
-            values = {side: stored_json(text) for side, text in (("old", old), ("new", new)) if text is not None}
-            entries.append({**dict(zip(_ENTRY, head, strict=True)), **values})
+            entry = dict(zip(_ENTRY, head, strict=True))
+            if old is not None:
+                entry["old"] = stored_json(old)
+            if new is not None:
+                entry["new"] = stored_json(new)
+            entries.append(entry)
         return entries
 
 
