@@ -2,26 +2,29 @@
 
 ``python bench/large.py fill DIR`` makes a store of 10,000 services with 20 keys each and a million changes of keys over
 a year; it takes some minutes. ``python bench/large.py measure DIR`` runs the installed daemon on it behind a private
-broker, sends one command at a time, and prints how long each kind took, seen from outside. ``python bench/large.py
-bytes DIR`` prints what each table and index takes.
+broker, and beside it one on a store of one service; it sends one command at a time, and prints how long each kind took,
+seen from outside. What is cold is done when the kernel has just been asked to forget what it keeps of the file, so that
+it is read from the disk. ``python bench/large.py bytes DIR`` prints what each table and index takes.
 """
 
 import argparse
+import os
 import secrets
 import shlex
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from figures import cpu_s, machine
 from load import Command, Connection, Run, publish_packet
-from run import free_port, running_daemon
+from run import Daemon, free_port, running_daemon
 
 from setpoint_contracts import Token, Topics, sign_command
 from setpoint_contracts.timestamps import rfc3339, seconds
@@ -39,7 +42,9 @@ _RARE = "mallory"  # has written one batch, in the middle of the year
 _SCOPED = "svc-004*"
 _ROUNDS = 300
 _SLOW_ROUNDS = 20
+_STARTS = 5
 _SLOW = {"search", "history/restore"}
+_COLD = "… cold"
 
 Params = dict[str, Any]
 
@@ -81,67 +86,148 @@ def _value(write: int, key: int) -> Any:
 def kinds(revision: int, newest: list[str]) -> dict[str, tuple[str, Params]]:
     """List what is measured: a title, a command and its parameters; ``newest`` are the services of a revision."""
     half_year = {"since": "2025-06-01T00:00:00Z", "until": "2025-06-15T00:00:00Z"}
-    return {
-        "`get`": ("get", {"service": _service(77)}),
-        "`get` at an early revision": ("get", {"service": _service(77), "revision": 20}),
-        "`diff` of two revisions": (
-            "diff",
-            {"service": _service(77), "from": {"revision": 50}, "to": {"revision": 200}},
-        ),
-        "`history/versions`": ("history/versions", {"service": _service(77)}),
-        "`history/query`": ("history/query", {}),
-        "… `before` the middle": ("history/query", {"before": 500_000}),
-        "… `service`": ("history/query", {"service": _service(77)}),
-        "… `service`, `key`": ("history/query", {"service": _service(77), "key": "key_03"}),
-        "… `service`, `user`": ("history/query", {"service": _service(77), "user": "bob"}),
-        "… `key`": ("history/query", {"key": "key_03"}),
-        "… `key` that is not there": ("history/query", {"key": "nothing"}),
-        "… `user`": ("history/query", {"user": "bob"}),
-        "… `user` who wrote little": ("history/query", {"user": _RARE}),
-        "… `since`, `until`: two weeks": ("history/query", half_year),
-        "… the same, `user`": ("history/query", {**half_year, "user": "bob"}),
-        "… the same, `key` that is not there": ("history/query", {**half_year, "key": "nothing"}),
-        "… scoped token": ("history/query", {}),
-        "… `limit` 1,000": ("history/query", {"limit": 1000}),
+    one = {"service": _service(77)}
+    found: dict[str, tuple[str, Params]] = {
+        "`get` at an early revision": ("get", {**one, "revision": 20}),
+        "`diff` of two revisions": ("diff", {**one, "from": {"revision": 50}, "to": {"revision": 200}}),
+        "`history/versions`": ("history/versions", one),
+    }
+    queries: dict[str, Params] = {
+        "`history/query`": {},
+        "`before` the middle": {"before": 500_000},
+        "`service`": one,
+        "`service`, `key`": {**one, "key": "key_03"},
+        "`service`, `user`": {**one, "user": "bob"},
+        "`key`": {"key": "key_03"},
+        "`key` that is not there": {"key": "nothing"},
+        "`user`": {"user": "bob"},
+        "`user` who wrote little": {"user": _RARE},
+        "`since`, `until`: two weeks": half_year,
+        "two weeks, `user`": {**half_year, "user": "bob"},
+        "two weeks, `key` that is not there": {**half_year, "key": "nothing"},
+        "scoped token": {},
+        "`limit` 1,000": {"limit": 1000},
+        "`service`, `limit` 1,000": {**one, "limit": 1000},
+    }
+    for title, params in queries.items():
+        found[title] = found[f"{title} {_COLD}"] = ("history/query", params)
+    restore = {"services": newest, "revision": revision - 1}
+    return found | {
         "`search`: 100 found": ("search", {"query": "SOME MORE"}),
         "`search`: nothing found": ("search", {"query": "nowhere"}),
-        "`search`: in one service": ("search", {"query": "nowhere", "service": _service(77)}),
-        "`history/restore`: 1,000 named services": ("history/restore", {"services": newest, "revision": revision - 1}),
-        "`history/restore`: all, of which 1,000 change": ("history/restore", {"revision": revision - 1}),
-        "… a dry run": ("history/restore", {"revision": revision - 1, "dry_run": True}),
+        "`search`: in one service": ("search", {**one, "query": "nowhere"}),
+        f"`history/restore`: {len(newest):,} named services": ("history/restore", restore),
+        f"`history/restore`: all, of which {len(newest):,} change": ("history/restore", {"revision": revision - 1}),
+        "`history/restore`: a dry run": ("history/restore", {"revision": revision - 1, "dry_run": True}),
     }
 
 
-def measure(directory: Path, only: str) -> Iterable[str]:
+@dataclass(slots=True)
+class Took:
+    """How long something took each time, in seconds, and the daemon's CPU for all of it."""
+
+    latencies_s: list[float]
+    cpu_s: float
+
+    def row(self, title: str) -> str:
+        """Write it as a line of Markdown; all in ms."""
+        run, times = Run(self.latencies_s, 0, 0), len(self.latencies_s)
+        longest, cpu = max(self.latencies_s) * 1000, self.cpu_s / times * 1000
+        cells = [f"{value:,.1f}" for value in (run.percentile_ms(50), run.percentile_ms(99), longest, cpu)]
+        return f"| {title} | {times} | {' | '.join(cells)} |"
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """A store, and the broker and the daemon that run on it."""
+
+    directory: Path
+    port: int
+    daemon: Daemon
+
+    def take(self, name: str, params: Params, rounds: int, *, scoped: Token | None = None, cold: bool = False) -> Took:
+        """Send a command so many times, one at a time."""
+        token = scoped or Token.load(self.directory / "admin.jwk")
+        took = Took([], 0.0)
+        with Connection(self.port, [Topics().reply(token.name, "#")]) as connection:
+            for number in range(rounds):
+                if cold:
+                    _forget(self.directory)
+                before = cpu_s(self.daemon.process.pid)
+                took.latencies_s.extend(connection.drive([_command(token, name, params, number)], 1).latencies_s)
+                if name in _SLOW:
+                    self.daemon.wait_drained()
+                took.cpu_s += cpu_s(self.daemon.process.pid) - before
+        return took
+
+
+def measure(directory: Path, only: str) -> Iterator[str]:
     """Run the daemon on a store and say how long each kind of command took, a line of Markdown each."""
-    admin = Token.load(directory / "admin.jwk")
     with tempfile.TemporaryDirectory() as work:
-        file = Path(work) / "scoped.jwk"
-        create = shlex.split(f"token create scoped --role viewer --services {_SCOPED}")
-        options: list[str | Path] = ["--out", file, "--data-dir", directory]
+        scoped, little = Path(work) / "scoped.jwk", Path(work) / "little"
+        create = shlex.split(f"token create scoped-{_run} --role viewer --services {_SCOPED}")
+        options: list[str | Path] = ["--out", scoped, "--data-dir", directory]
         subprocess.run([_SETPOINTD, *create, *options], stdout=subprocess.DEVNULL, check=True)
-        scoped = Token.load(file)
-        port, log = free_port(), Path(work) / "log"
-        with mosquitto.running(mosquitto.find(), Path(work) / "broker", port):
-            with running_daemon(directory, port, log) as (daemon, _):  # publishes every service
+        fill(little, 100, 20, 2000)
+        with _broker(Path(work) / "brokers") as little_port, _broker(Path(work) / "broker") as port:
+            logs = Path(work) / "log"
+            for title, store, its_port in (("small", little, little_port), ("large", directory, port)):
+                starts = _starts(store, its_port, logs)
+                if "start" in only or not only:
+                    yield starts.row(f"start of the {title} store: exec to ready")
+            with (
+                running_daemon(little, little_port, logs) as (little_daemon, _),
+                running_daemon(directory, port, logs) as (daemon, _),
+            ):
                 daemon.wait_drained()
-            with running_daemon(directory, port, log) as (daemon, start):
-                daemon.wait_drained()
-                yield f"| exec to ready | {start * 1000:.0f} | | |"
-                for title, (command, params) in kinds(*_newest(directory)).items():
-                    if only not in title:
-                        continue
-                    token = scoped if "scoped" in title else admin
-                    latencies: list[float] = []
-                    cpu = cpu_s(daemon.process.pid)
-                    with Connection(port, [Topics().reply(token.name, "#")]) as connection:
-                        for number in range(_SLOW_ROUNDS if command in _SLOW else _ROUNDS):
-                            latencies += connection.drive([_command(token, command, params, number)], 1).latencies_s
-                            if command in _SLOW:
-                                daemon.wait_drained()
-                    run = Run(latencies, 0, 0)
-                    spent = (cpu_s(daemon.process.pid) - cpu) / len(latencies) * 1000
-                    yield f"| {title} | {run.percentile_ms(50):.1f} | {run.percentile_ms(99):.1f} | {spent:.1f} |"
+                yield from _commands(
+                    Bed(directory, port, daemon), Bed(little, little_port, little_daemon), Token.load(scoped), only
+                )
+
+
+def _commands(bed: Bed, small: Bed, scoped: Token, only: str) -> Iterator[str]:
+    """Measure one kind after the other; ``get`` in turns with that of the small store."""
+    if only in "`get`":
+        both = {"in the small store": (small, Took([], 0.0)), "in the large store": (bed, Took([], 0.0))}
+        for _ in range(10):
+            for where, sum_ in both.values():
+                part = where.take("get", {"service": _service(77)}, _ROUNDS // 10)
+                sum_.latencies_s.extend(part.latencies_s)
+                sum_.cpu_s += part.cpu_s
+        yield from (sum_.row(f"`get` {where}") for where, (_, sum_) in both.items())
+    for title, (name, params) in kinds(*_newest(bed.directory)).items():
+        if only in title:
+            cold = _COLD in title
+            rounds = _SLOW_ROUNDS if name in _SLOW else _ROUNDS // 3 if cold else _ROUNDS
+            token = scoped if "scoped" in title else None
+            yield bed.take(name, params, rounds, scoped=token, cold=cold).row(title)
+
+
+def _starts(directory: Path, port: int, log: Path) -> Took:
+    """Start the daemon so many times on a broker that has all of its documents."""
+    with running_daemon(directory, port, log) as (daemon, _):  # publishes every service
+        daemon.wait_drained()
+    took = Took([], 0.0)
+    for _ in range(_STARTS):
+        with running_daemon(directory, port, log) as (daemon, start):
+            took.latencies_s.append(start)
+            took.cpu_s += cpu_s(daemon.process.pid)
+            daemon.wait_drained()
+    return took
+
+
+@contextmanager
+def _broker(directory: Path) -> Iterator[int]:
+    port = free_port()
+    with mosquitto.running(mosquitto.find(), directory, port):
+        yield port
+
+
+def _forget(directory: Path) -> None:
+    """Have the kernel forget what it keeps in memory of a store; what SQLite keeps, 2 MB, stays."""
+    for path in (directory / DATABASE, directory / f"{DATABASE}-wal"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 _run, _ids = secrets.token_hex(4), count()
@@ -191,7 +277,7 @@ def main() -> None:
             print(line)
     else:
         print({name: value for name, value in machine(arguments.directory, 100).items() if name != "setpoint"})
-        print("| | p50, ms | p99, ms | CPU of the daemon, ms |\n| --- | ---: | ---: | ---: |")
+        print("| | times | p50, ms | p99, ms | longest, ms | CPU of the daemon, ms |\n| --- |" + " ---: |" * 5)
         for line in measure(arguments.directory, arguments.only):
             print(line, flush=True)
 

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import re
 import shlex
 import signal
@@ -56,14 +57,15 @@ QUICK = Sizes(rounds=1, starts=1, fsyncs=20, warm_up=5, sequential=20, commands=
 class Daemon:
     """A running ``setpointd run``, seen from outside."""
 
-    def __init__(self, data_dir: Path, broker_port: int, log: Path) -> None:
+    def __init__(self, data_dir: Path, broker_port: int, log: Path, program: Path = SETPOINTD) -> None:
         self._port = free_port()
         arguments = ["--broker", f"mqtt://{HOST}:{broker_port}", "--http", f"{HOST}:{self._port}"]
-        arguments += ["--rate-limit-per-s", "0"]  # one principal sends all that the daemon can do
         self._log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [SETPOINTD, "run", "--data-dir", data_dir, *arguments],
+                [program, "run", "--data-dir", data_dir, *arguments],
+                # One principal sends all that the daemon can do. As a variable: an older program knows no such option.
+                env={**os.environ, "SETPOINT_RATE_LIMIT_PER_S": "0"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -115,10 +117,12 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running_daemon(data_dir: Path, broker_port: int, log: Path) -> Iterator[tuple[Daemon, float]]:
+def running_daemon(
+    data_dir: Path, broker_port: int, log: Path, program: Path = SETPOINTD
+) -> Iterator[tuple[Daemon, float]]:
     """Run the daemon, ready to work; also the seconds that it took for that."""
     started = time.perf_counter()
-    daemon = Daemon(data_dir, broker_port, log)
+    daemon = Daemon(data_dir, broker_port, log, program)
     try:
         daemon.wait_ready()
         yield daemon, time.perf_counter() - started
