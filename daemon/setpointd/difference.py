@@ -29,15 +29,19 @@ def differences(old: Object, new: Object) -> list[dict[str, Json]]:
 
 def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json]]:
     for key in sorted(old.keys() | new.keys()):
+        both = key in old and key in new
+        nested = both and _is_object(old[key]) and _is_object(new[key])
+        if both and not nested and _same(old[key], new[key]):
+            continue
         here = f"{path}/{escaped(key)}"
-        if key not in new:
-            yield {"op": "remove", "path": here, "old": old[key]}
-        elif key not in old:
-            yield {"op": "add", "path": here, "new": new[key]}
-        elif _is_object(old[key]) and _is_object(new[key]):
+        if nested:
             yield from _differences(here, old[key], new[key])
-        elif not _same(old[key], new[key]):
+        elif both:
             yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
+        elif key in new:
+            yield {"op": "add", "path": here, "new": new[key]}
+        else:
+            yield {"op": "remove", "path": here, "old": old[key]}
 
 
 def _is_object(value: Json) -> bool:

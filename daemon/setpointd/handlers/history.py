@@ -77,7 +77,7 @@ def restore(tx: Tx, call: Call, command: HistoryRestore) -> Result:
 
 
 def _check_known(snapshot: Snapshot, service: str) -> None:
-    if snapshot.config.current(service) is None:
+    if snapshot.config.newest(service) is None:
         raise Rejected(Code.NOT_FOUND, f"there never was a service {service}", service=service)
 
 
