@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -124,19 +124,18 @@ def kinds(revision: int, newest: list[str]) -> dict[str, tuple[str, Params]]:
     }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Took:
-    """How long something took each time, in seconds, and the daemon's CPU for all of it."""
+    """How long something took each time, and how much CPU of the daemon; in seconds."""
 
-    latencies_s: list[float]
-    cpu_s: float
+    latencies_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
     def row(self, title: str) -> str:
         """Write it as a line of Markdown; all in ms."""
-        run, times = Run(self.latencies_s, 0, 0), len(self.latencies_s)
-        longest, cpu = max(self.latencies_s) * 1000, self.cpu_s / times * 1000
-        cells = [f"{value:,.1f}" for value in (run.percentile_ms(50), run.percentile_ms(99), longest, cpu)]
-        return f"| {title} | {times} | {' | '.join(cells)} |"
+        times, cpu = Run(self.latencies_s, 0, 0), Run(self.cpu_s, 0, 0)
+        values = [one.percentile_ms(percent) for one in (times, cpu) for percent in (50, 99)]
+        return f"| {title} | {len(self.cpu_s)} | {' | '.join(f'{value:,.1f}' for value in values)} |"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +149,16 @@ class Bed:
     def take(self, name: str, params: Params, rounds: int, *, scoped: Token | None = None, cold: bool = False) -> Took:
         """Send a command so many times, one at a time."""
         token = scoped or Token.load(self.directory / "admin.jwk")
-        took = Took([], 0.0)
+        took = Took()
         with Connection(self.port, [Topics().reply(token.name, "#")]) as connection:
             for number in range(rounds):
                 if cold:
                     _forget(self.directory)
                 before = cpu_s(self.daemon.process.pid)
                 took.latencies_s.extend(connection.drive([_command(token, name, params, number)], 1).latencies_s)
+                took.cpu_s.append(cpu_s(self.daemon.process.pid) - before)
                 if name in _SLOW:
                     self.daemon.wait_drained()
-                took.cpu_s += cpu_s(self.daemon.process.pid) - before
         return took
 
 
@@ -192,12 +191,12 @@ def measure(directory: Path, only: str) -> Iterator[str]:
 def _commands(bed: Bed, small: Bed, scoped: Token, only: str) -> Iterator[str]:
     """Measure one kind after the other; ``get`` in turns with that of the small store."""
     if only in "`get`":
-        both = {"in the small store": (small, Took([], 0.0)), "in the large store": (bed, Took([], 0.0))}
+        both = {"in the small store": (small, Took()), "in the large store": (bed, Took())}
         for _ in range(10):
             for where, sum_ in both.values():
                 part = where.take("get", {"service": _service(77)}, _ROUNDS // 10)
                 sum_.latencies_s.extend(part.latencies_s)
-                sum_.cpu_s += part.cpu_s
+                sum_.cpu_s.extend(part.cpu_s)
         yield from (sum_.row(f"`get` {where}") for where, (_, sum_) in both.items())
     for title, (name, params) in kinds(*_newest(bed.directory)).items():
         if only in title:
@@ -211,11 +210,11 @@ def _starts(directory: Path, port: int, log: Path) -> Took:
     """Start the daemon so many times on a broker that has all of its documents."""
     with running_daemon(directory, port, log) as (daemon, _):  # publishes every service
         daemon.wait_drained()
-    took = Took([], 0.0)
+    took = Took()
     for _ in range(_STARTS):
         with running_daemon(directory, port, log) as (daemon, start):
             took.latencies_s.append(start)
-            took.cpu_s += cpu_s(daemon.process.pid)
+            took.cpu_s.append(cpu_s(daemon.process.pid))
             daemon.wait_drained()
     return took
 
@@ -289,7 +288,7 @@ def main() -> None:
             print(line)
     else:
         print({name: value for name, value in machine(arguments.directory, 100).items() if name != "setpoint"})
-        print("| | times | p50, ms | p99, ms | longest, ms | CPU of the daemon, ms |\n| --- |" + " ---: |" * 5)
+        print("| | times | p50, ms | p99, ms | CPU of the daemon: p50, ms | … p99, ms |\n| --- |" + " ---: |" * 5)
         for line in measure(arguments.directory, arguments.only):
             print(line, flush=True)
 
