@@ -21,7 +21,7 @@ from setpointd.auth import Principal
 from setpointd.records import Document, HistoryFilter, KeyChange, Stamp
 from setpointd.store.sql import Reading, Writing, may_match, stored_json
 
-LOOKED_THROUGH = 10_000
+LOOKED_THROUGH = 5000
 MAX_PAGE_BYTES = 256 * 1024
 _ENTRY = (
     "id",
