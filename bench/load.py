@@ -1,15 +1,16 @@
-"""The load: a connection that keeps a number of commands in flight and times them.
+"""The load: a connection that keeps a number of commands in flight, or sends them at a steady pace, and times them.
 
 Rules:
 
 - Nothing is made while the clock runs: commands come signed, as whole packets.
-- The client must not be the bottleneck, so it is no MQTT library but the few packets of MQTT 5 that it needs, on one
-  blocking socket with TCP_NODELAY.
+- The client must not be the bottleneck: packets are read by ``mqtt5``, a codec in Rust, from one blocking socket with
+  TCP_NODELAY. No event loop stands between.
 - A command is done when a message arrives on the topic that it waits for. Everything is QoS 1, both ways.
 """
 
 import gc
 import math
+import select
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,14 +18,27 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Self
 
+from mqtt5 import (
+    ConnAckPacket,
+    ConnectPacket,
+    Packet,
+    PingReqPacket,
+    PingRespPacket,
+    PubAckPacket,
+    PublishPacket,
+    QoS,
+    RetainHandling,
+    SubAckPacket,
+    SubscribePacket,
+    TopicFilter,
+    read,
+)
+
 TIMEOUT_S = 20.0
+_SILENT = f"no answer for {TIMEOUT_S:.0f} s"
 _PACKET_IDS = 65_535
 _MAX_READ = 262_144
-_CONNECT, _CONNACK, _PUBLISH, _PUBACK, _SUBSCRIBE, _SUBACK = 0x10, 0x20, 0x30, 0x40, 0x80, 0x90
-_PINGREQ, _PINGRESP = b"\xc0\x00", 0xD0
 _FAILURE = 0x80  # reason codes from here on are failures (MQTT 5, section 2.4)
-_QOS_1 = 0x02  # in the flags of PUBLISH; also the fixed flags of SUBSCRIBE
-_QOS_1_NOTHING_RETAINED = 0x21  # subscription options: QoS 1, Retain Handling 2
 
 
 class LoadError(Exception):
@@ -65,11 +79,17 @@ class Connection:
     def __init__(self, port: int, filters: Iterable[str], client_id: str = "setpoint-bench") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = bytearray()
-        # Clean start, no keep-alive, no properties.
-        self._exchange(_packet(_CONNECT, _text("MQTT") + b"\x05\x02\x00\x00\x00" + _text(client_id)), _CONNACK)
-        wanted = b"".join(_text(topic) + bytes([_QOS_1_NOTHING_RETAINED]) for topic in filters)
-        self._exchange(_packet(_SUBSCRIBE | _QOS_1, b"\x00\x01\x00" + wanted), _SUBACK)
+        self._rest = b""
+        connected = self._exchange(ConnectPacket(client_id, clean_start=True).write())
+        if not isinstance(connected, ConnAckPacket) or connected.reason_code.value >= _FAILURE:
+            raise LoadError(f"the broker refuses the connection: {connected}")
+        wanted = [
+            TopicFilter(topic, max_qos=QoS.AT_LEAST_ONCE, retain_handling=RetainHandling.SEND_NEVER)
+            for topic in filters
+        ]
+        subscribed = self._exchange(SubscribePacket(1, wanted).write())
+        if not isinstance(subscribed, SubAckPacket) or any(code.value >= _FAILURE for code in subscribed.reason_codes):
+            raise LoadError(f"the broker refuses a subscription: {subscribed}")
 
     def __enter__(self) -> Self:
         return self
@@ -86,140 +106,165 @@ class Connection:
 
         Raises ``LoadError`` for an answer that is not as expected, or none.
         """
-        self._take_in_the_rest()
-        gc.collect()
-        gc.disable()
-        try:
+        with _Timing(self):
             return self._drive(iter(commands), in_flight, seconds)
-        except TimeoutError:
-            raise LoadError(f"no answer for {TIMEOUT_S:.0f} s") from None
-        finally:
-            gc.enable()
 
-    def _take_in_the_rest(self) -> None:
-        """Acknowledge what is still on its way from earlier commands, so that it is not taken for an answer to these.
+    def pace(self, commands: Sequence[Command], per_s: float) -> Run:
+        """Send so many commands a second, whatever comes back; each is timed from when it was due. Raises likewise."""
+        with _Timing(self):
+            return self._pace(commands, per_s)
+
+    def queue(self, commands: Sequence[Command]) -> None:
+        """Publish commands that nobody answers yet, and wait until the broker has taken them."""
+        self.take_in_the_rest()
+        for start in range(0, len(commands), 100):
+            batch = commands[start : start + 100]
+            self._socket.sendall(b"".join(command.packet for command in batch))
+            taken = 0
+            while taken < len(batch):
+                taken += sum(isinstance(packet, PubAckPacket) for packet in self._receive())
+
+    def collect(self, commands: Sequence[Command], since: float) -> Run:
+        """Take the answers to what was queued; each is timed from ``since``, as ``time.perf_counter`` has it."""
+        waiting = {command.awaits.decode(): (since, command.expects) for command in commands}
+        latencies: list[float] = []
+        cpu = time.process_time()
+        try:
+            while waiting:
+                self._socket.sendall(self._answers(waiting, latencies))
+        except TimeoutError:
+            raise LoadError(f"{_SILENT}; {len(waiting)} of {len(commands)} are not answered") from None
+        return Run(latencies, time.perf_counter() - since, time.process_time() - cpu)
+
+    def take_in_the_rest(self) -> None:
+        """Acknowledge what is still on its way from earlier commands, so that it is not taken for an answer to others.
 
         The broker sends it before the answer to a ping, but holds some back until what it sent is acknowledged: so on
         until a ping brings nothing more.
         """
-        published = None
-        while published != []:
-            published = []
-            kinds: set[int] = set()
-            self._socket.sendall(_PINGREQ)
-            while _PINGRESP not in kinds:
-                packets = self._receive()
-                kinds = {first & 0xF0 for first, _ in packets}
-                published += [_message(body) for first, body in packets if first & 0xF0 == _PUBLISH]
-            self._socket.sendall(b"".join(_puback(packet_id) for packet_id, _, _ in published))
+        more = True
+        while more:
+            more = ponged = False
+            self._socket.sendall(PingReqPacket().write())
+            out: list[bytes] = []
+            while not ponged:
+                for packet in self._receive():
+                    if isinstance(packet, PublishPacket):
+                        more = True
+                        out.append(_puback(packet))
+                    ponged = ponged or isinstance(packet, PingRespPacket)
+            self._socket.sendall(b"".join(out))
 
     def _drive(self, commands: Iterator[Command], in_flight: int, seconds: float) -> Run:
         latencies: list[float] = []
+        waiting: dict[str, tuple[float, bytes]] = {}
         cpu, started = time.process_time(), time.perf_counter()
-        first = list(islice(commands, in_flight))
-        waiting = {command.awaits: (started, command.expects) for command in first}
-        self._socket.sendall(b"".join(command.packet for command in first))
-        now = started
+        self._socket.sendall(_begin(islice(commands, in_flight), started, waiting))
         while waiting:
-            out = bytearray()
-            for packet_id, topic, payload in self._messages():
-                out += _puback(packet_id)
-                since, expects = waiting.pop(topic, (None, b""))
-                if since is None:
-                    continue
-                now = time.perf_counter()
-                if expects not in payload:
-                    raise LoadError(f"{topic.decode()}: {payload.decode(errors='replace')}")
-                latencies.append(now - since)
-                if now - started < seconds and (command := next(commands, None)):
-                    out += command.packet
-                    waiting[command.awaits] = (time.perf_counter(), command.expects)
+            done = len(latencies)
+            out = self._answers(waiting, latencies)
+            now = time.perf_counter()
+            if now - started < seconds:
+                out += _begin(islice(commands, len(latencies) - done), now, waiting)
             self._socket.sendall(out)
         return Run(latencies, now - started, time.process_time() - cpu)
 
-    def _messages(self) -> Iterator[tuple[bytes, bytes, bytes]]:
-        """Wait for data; the packet id, topic and payload of each message in it."""
-        for first, body in self._receive():
-            kind = first & 0xF0
-            if kind == _PUBLISH:
-                yield _message(body)
-            elif kind != _PUBACK or body[2:3] >= bytes([_FAILURE]):
-                raise LoadError(f"the broker refuses (packet {first:#04x}, {body.hex()})")
+    def _pace(self, commands: Sequence[Command], per_s: float) -> Run:
+        latencies: list[float] = []
+        waiting: dict[str, tuple[float, bytes]] = {}
+        cpu, started = time.process_time(), time.perf_counter()
+        sent = 0
+        while waiting or sent < len(commands):
+            now = time.perf_counter()
+            due = min(len(commands), int((now - started) * per_s) + 1)
+            for number in range(sent, due):
+                self._socket.sendall(_begin([commands[number]], started + number / per_s, waiting))
+            sent = due
+            pause = started + sent / per_s - time.perf_counter() if sent < len(commands) else TIMEOUT_S
+            if select.select([self._socket], [], [], max(0.0, pause))[0]:
+                self._socket.sendall(self._answers(waiting, latencies))
+            elif sent == len(commands):
+                raise TimeoutError
+        return Run(latencies, time.perf_counter() - started, time.process_time() - cpu)
 
-    def _exchange(self, packet: bytes, answer: int) -> None:
+    def _answers(self, waiting: dict[str, tuple[float, bytes]], latencies: list[float]) -> bytes:
+        """Wait for data, take the answers in it out of ``waiting``, and return what acknowledges them."""
+        out: list[bytes] = []
+        packets = self._receive()
+        now = time.perf_counter()
+        for packet in packets:
+            if isinstance(packet, PublishPacket):
+                out.append(_puback(packet))
+                since, expects = waiting.pop(packet.topic, (None, b""))
+                if since is None:
+                    continue
+                if expects not in packet.payload:
+                    raise LoadError(f"{packet.topic}: {packet.payload.decode(errors='replace')}")
+                latencies.append(now - since)
+            elif not isinstance(packet, PubAckPacket) or packet.reason_code.value >= _FAILURE:
+                raise LoadError(f"the broker refuses: {packet}")
+        return b"".join(out)
+
+    def _exchange(self, packet: bytes) -> Packet:
         self._socket.sendall(packet)
-        [(first, body)] = self._receive()
-        reason = body[1] if answer == _CONNACK else body[-1]
-        if first != answer or reason >= _FAILURE:
-            raise LoadError(f"the broker refuses (packet {first:#04x}, {body.hex()})")
+        return self._receive()[0]
 
-    def _receive(self) -> list[tuple[int, bytes]]:
-        """Wait for data and return the packets that are whole: first byte and body."""
-        found: list[tuple[int, bytes]] = []
+    def _receive(self) -> list[Packet]:
+        """Wait for data and return the packets that are whole."""
+        found: list[Packet] = []
         while not found:
             data = self._socket.recv(_MAX_READ)
             if not data:
                 raise LoadError("the broker closed the connection")
-            self._buffer += data
-            at = 0
-            while (packet := _split(self._buffer, at)) is not None:
-                first, body, at = packet
-                found.append((first, body))
-            del self._buffer[:at]
+            data = self._rest + data
+            view, at = memoryview(data), 0
+            while at < len(data):
+                try:
+                    packet, size = read(view[at:])
+                except IndexError:  # it is not all there yet
+                    break
+                found.append(packet)
+                at += size
+            self._rest = data[at:]
         return found
 
 
-def _split(data: bytearray, at: int) -> tuple[int, bytes, int] | None:
-    """The packet that begins there, and where it ends; None when it is not all there yet."""
-    try:
-        length, start = _varint(data, at + 1)
-    except IndexError:
-        return None
-    end = start + length
-    return None if end > len(data) else (data[at], bytes(data[start:end]), end)
+class _Timing:
+    """What surrounds the timed part: nothing of before is on its way, and no garbage is collected."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.take_in_the_rest()
+        gc.collect()
+        gc.disable()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        gc.enable()
+        if isinstance(error, TimeoutError):
+            raise LoadError(_SILENT) from None
 
 
-def _message(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """The packet id, topic and payload of a PUBLISH; its properties are of no interest."""
-    end = 2 + int.from_bytes(body[:2])
-    length, start = _varint(body, end + 2)
-    return body[end : end + 2], body[2:end], body[start + length :]
+def _begin(commands: Iterable[Command], since: float, waiting: dict[str, tuple[float, bytes]]) -> bytes:
+    """Have answers waited for; the packets to send."""
+    packets = []
+    for command in commands:
+        waiting[command.awaits.decode()] = (since, command.expects)
+        packets.append(command.packet)
+    return b"".join(packets)
 
 
-def _puback(packet_id: bytes) -> bytes:
-    return bytes([_PUBACK, len(packet_id)]) + packet_id
-
-
-def _varint(data: Sequence[int], at: int) -> tuple[int, int]:
-    """A variable byte integer (MQTT 5, section 1.5.5), and where it ends."""
-    value = shift = 0
-    while data[at] & 0x80:
-        value |= (data[at] & 0x7F) << shift
-        shift += 7
-        at += 1
-    return value | data[at] << shift, at + 1
-
-
-def _packet(first: int, body: bytes) -> bytes:
-    length, rest = bytearray(), len(body)
-    while rest > 0x7F:  # noqa: PLR2004 - seven bits to a byte
-        length.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    length.append(rest)
-    return bytes([first]) + length + body
-
-
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return len(data).to_bytes(2) + data
+def _puback(packet: PublishPacket) -> bytes:
+    return b"" if packet.packet_id is None else PubAckPacket(packet.packet_id).write()
 
 
 def publish_packet(number: int, topic: str, payload: str) -> bytes:
     """A PUBLISH; ``number`` counts the messages of a connection."""
-    packet_id = (number % _PACKET_IDS + 1).to_bytes(2)
-    return _packet(_PUBLISH | _QOS_1, _text(topic) + packet_id + b"\x00" + payload.encode())
+    packet_id = number % _PACKET_IDS + 1
+    return PublishPacket(topic, payload.encode(), qos=QoS.AT_LEAST_ONCE, packet_id=packet_id).write()
 
 
 def packet_of_qos_0(topic: str, payload: str) -> bytes:
     """A PUBLISH that nobody acknowledges."""
-    return _packet(_PUBLISH, _text(topic) + b"\x00" + payload.encode())
+    return PublishPacket(topic, payload.encode()).write()

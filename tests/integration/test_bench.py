@@ -1,4 +1,4 @@
-"""The benchmark, in its tiny form: its figures say nothing here, but it works."""
+"""The benchmark, in its tiny form: its figures say nothing here, but it works. All its parts are in `--quick`."""
 
 import json
 import signal
@@ -8,26 +8,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 50
+KINDS = ("echo", "echo_paho", "echo_properties", "echo_mqtt5", "get", "set", "patch", "mixed")
 
 
-def test_quick_run_measures_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    """`--quick` prints every row, writes the raw results, and its processes and files are gone afterwards."""
-    raw, work = tmp_path / "raw.json", tmp_path / "work"
+def test_quick_run_measures_commands_and_leaves_nothing(tmp_path: Path) -> None:
+    """`--quick` prints every kind, writes results and a picture, and its processes and files are gone afterwards."""
+    out, work = tmp_path / "out", tmp_path / "work"
     work.mkdir()
-    command = [sys.executable, "bench/run.py", "--quick", "--json", str(raw), "--dir", str(work)]
+    options = ["--quick", "--only", "commands", "--out", str(out), "--dir", str(work)]
+    command = [sys.executable, "bench/run.py", *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as bench:
         try:
             printed, errors = bench.communicate(timeout=TIMEOUT_S)
         finally:
             bench.send_signal(signal.SIGTERM)  # so that it stops its own children, when it is late
     assert bench.returncode == 0, errors
-    for row in ("| floor: bare echo |", "| `get` |", "| `set` |", "| `set` until its update arrives |", "| daemon |"):
+    for row in ("| 10, echo: aiomqtt, callbacks |", "| 10, `get` |", "| 10, `set` |", "| `get` alone, p50 |"):
         assert row in printed, printed
 
-    results = json.loads(raw.read_text())
-    [measured] = results["rounds"]
-    assert all(measured[name]["rate"] > 0 for name in ("floor", "get", "set"))
-    assert all(measured[name]["p99_ms"] >= measured[name]["p50_ms"] > 0 for name in ("floor", "get", "set", "update"))
+    results = json.loads((out / "results.json").read_text())
+    [turn] = results["turns"]
+    assert all(turn[kind]["rate"] > 0 for kind in KINDS)
+    assert all(turn[kind]["p99_ms"] >= turn[kind]["p50_ms"] > 0 for kind in KINDS)
+    assert all(turn[kind]["cpu_ms"] > 0 for kind in KINDS)
+    assert (out / "results.svg").read_text().startswith("<svg ")
     assert not list(work.iterdir())
     assert not _processes_naming(work)
 
