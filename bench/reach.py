@@ -46,6 +46,12 @@ class Aim:
         measured = f"{self.measured(results):.3g} {self.unit}" if reached else "not measured"
         return row(self.title, measured, *(f"{sign} {limit:g} {self.unit}" for _, limit in self._limits), reached)
 
+    def bound_line(self, results: Results) -> str:
+        """One row of a table, of an aim that is a bound: measured, bound, kept."""
+        sign = "≥" if self.at_least else "≤"
+        kept = "no" if self.reached(results) == "no" else "yes"
+        return row(self.title, f"{self.measured(results):.3g} {self.unit}", f"{sign} {self.must:g} {self.unit}", kept)
+
     @property
     def _limits(self) -> tuple[tuple[str, float], tuple[str, float]]:
         return ("goal", self.goal), ("must", self.must)
@@ -75,6 +81,10 @@ def history_ratio(results: Results, rows: int) -> float:
 
 def _against_etcd(kind: str, of: str) -> Measure:
     return lambda results: _median(kind, "rate")(results) / float(results["etcd"]["aetcd"][of]["rate"])
+
+
+def _guard(title: str, kind: str, field: str, bound: float, *, at_least: bool = False) -> Aim:
+    return Aim(title, against_echo(kind, field), bound, bound, _ECHO, at_least=at_least)
 
 
 AIMS = (
@@ -124,7 +134,24 @@ AIMS = (
     Aim("a probe while 5,000 queued commands are worked off, longest", _longest_probe, 50, 200, "ms"),
 )
 
+GUARDS = (
+    _guard("`get` alone, p50", "get", "p50_ms", 15),
+    _guard("`set` alone, p50", "set", "p50_ms", 60),
+    _guard("`get`, 100 in flight", "get", "rate", 0.1, at_least=True),
+    _guard("`set`, 100 in flight", "set", "rate", 0.03, at_least=True),
+    _guard("CPU of the daemon, `get`", "get", "cpu_ms", 5),
+    _guard("CPU of the daemon, `set`", "set", "cpu_ms", 15),
+)
+"""For CI: ratios within one run, never times, with bounds so wide that only something gone wrong is beyond them. The
+ratios of CPU are the steadiest; those of times go up where others use the machine."""
+
 
 def table(results: Results) -> list[str]:
     """The aims as a table in Markdown."""
     return [*head("", "measured", "goal", "must", "reached"), *(aim.line(results) for aim in AIMS)]
+
+
+def guards(results: Results) -> tuple[list[str], list[str]]:
+    """The guards as a table in Markdown, and the titles of those that the run does not keep to."""
+    broken = [aim.title for aim in GUARDS if aim.reached(results) == "no"]
+    return [*head("", "measured", "bound", "kept"), *(aim.bound_line(results) for aim in GUARDS)], broken

@@ -1,10 +1,12 @@
-"""The benchmark, in its tiny form: its figures say nothing here, but it works. All its parts are in `--quick`."""
+"""The benchmark, in its tiny form: its figures say nothing here, but it works. CI runs all its parts, and its guard."""
 
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 50
@@ -34,6 +36,27 @@ def test_quick_run_measures_commands_and_leaves_nothing(tmp_path: Path) -> None:
     assert (out / "results.svg").read_text().startswith("<svg ")
     assert not list(work.iterdir())
     assert not _processes_naming(work)
+
+
+def test_guard_names_what_is_out_of_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run as it should be keeps to all bounds; a daemon of a tenth of the speed does not, and is told at what."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    import reach  # noqa: PLC0415 - a script beside others, which find one another by the path
+
+    echo = {"p50_ms": 0.3, "rate": 6000.0, "cpu_ms": 0.15}
+    turn = {
+        "echo": echo,
+        "get": {"p50_ms": 0.5, "rate": 4000.0, "cpu_ms": 0.2},
+        "set": {"p50_ms": 2.0, "rate": 1400.0, "cpu_ms": 0.7},
+    }
+    slow = {**turn, "get": {"p50_ms": 5.0, "rate": 400.0, "cpu_ms": 2.0}}
+
+    assert reach.guards({"turns": [turn]})[1] == []
+    assert reach.guards({"turns": [slow]})[1] == [
+        "`get` alone, p50",
+        "`get`, 100 in flight",
+        "CPU of the daemon, `get`",
+    ]
 
 
 def _processes_naming(directory: Path) -> list[str]:
