@@ -488,6 +488,7 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP INDEX config_history_key;
         DROP INDEX config_history_user;
         DROP TABLE config_history_turns;
+        DROP TABLE config_secrets;
         DELETE FROM _sqlite_migrations WHERE name <> 'first_tables';
         """,
     )
