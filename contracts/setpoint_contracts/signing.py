@@ -7,19 +7,25 @@ Rules:
 - A header has ``alg`` and ``kid``, may have ``typ``, and nothing else; so a detached signature, whose header has
   ``topic``, can never pass for a command.
 - One signature has one spelling: no padding, no stray bits in the last character.
+
+The three parts are put together and taken apart here, which every message needs twice; keys and Ed25519 are joserfc's,
+HMAC the standard library's.
 """
 
+import binascii
+import hmac
+import json
 import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from joserfc import errors as jose
-from joserfc import jws
 from joserfc.jwk import OctKey, OKPKey
-from joserfc.util import urlsafe_b64decode
+from joserfc.jws import JWSRegistry
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.tokens import Token
@@ -35,13 +41,11 @@ _DEFAULT = object()
 T = TypeVar("T")
 
 
-class _Registry(jws.JWSRegistry):
-    # joserfc's own limits are below ours, and it knows no ``topic`` member; sizes and headers are checked here instead.
-    max_header_length = 2048
-    max_payload_length = 1 << 30
-
-
-_REGISTRY = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
+_ED25519 = JWSRegistry(algorithms=["Ed25519"]).get_alg("Ed25519")
+_ASCII = json.JSONEncoder(separators=(",", ":"))
+_TO_STANDARD, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
+# Of headers, which are the same in all messages of a token; what anybody sends may stand here too, so not many.
+_HEADERS_KEPT = 256
 
 
 class NotSignedError(ValueError):
@@ -82,8 +86,8 @@ def sign_command(
     }
     if reply_to is not _DEFAULT:
         claims["reply_to"] = reply_to
-    header = {"alg": token.alg, "kid": token.kid}
-    return jws.serialize_compact(header, strictjson.dumps(claims), token.signing_key(), registry=_REGISTRY)
+    signed = _header(alg=token.alg, kid=token.kid) + b"." + _base64url(strictjson.dumps(claims).encode())
+    return (signed + b"." + VerifyingKey(token.alg, token.signing_key()).sign(signed)).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,38 @@ class VerifyingKey:
 
     alg: str
     key: OctKey | OKPKey
+    _mac: hmac.HMAC | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # The secret is worked in once; each message goes on from a copy.
+        secret = self.key.raw_value if self.alg == "HS256" and isinstance(self.key, OctKey) else None
+        object.__setattr__(self, "_mac", None if secret is None else hmac.new(secret, digestmod="sha256"))
+
+    def sign(self, text: bytes) -> bytes:
+        """Sign a text; the signature is in base64url. Raises ``ValueError`` when the key is not for its algorithm."""
+        if self._mac is not None:
+            mac = self._mac.copy()
+            mac.update(text)
+            return _base64url(mac.digest())
+        if not self._is_of_a_pair:
+            msg = f"this is no key for {self.alg}"
+            raise ValueError(msg)
+        return _base64url(_ED25519.sign(text, self.key))
+
+    def verifies(self, text: bytes, signature: bytes) -> bool:
+        """Whether a signature, in base64url, is this key's over a text."""
+        if self._mac is not None:
+            return hmac.compare_digest(self.sign(text), signature)
+        if not self._is_of_a_pair:
+            return False
+        try:
+            return _ED25519.verify(text, _from_base64url(signature), self.key)
+        except (jose.JoseError, ValueError):
+            return False
+
+    @property
+    def _is_of_a_pair(self) -> bool:
+        return self.alg == "Ed25519" and isinstance(self.key, OKPKey)
 
 
 def verify_command(payload: bytes, max_bytes: int, find: Callable[[str], tuple[VerifyingKey, T] | None]) -> Signed[T]:
@@ -105,59 +141,71 @@ def verify_command(payload: bytes, max_bytes: int, find: Callable[[str], tuple[V
         raise NotSignedError("too_large")
     if not _COMPACT.fullmatch(compact):
         raise NotSignedError("not_jws")
-    head, body, _ = compact.split(b".")
+    signed, _, signature = compact.rpartition(b".")
+    head, _, body = signed.partition(b".")
     # What costs little goes first: anybody can send what will be dropped.
-    try:
-        header = strictjson.loads(urlsafe_b64decode(head))
-    except ValueError:
-        raise NotSignedError("not_jws") from None
-    if not _is_command_header(header):
-        raise NotSignedError("bad_header")
-    found = find(header["kid"])
+    alg, kid = _command_header(head)
+    found = find(kid)
     if found is None:
         raise NotSignedError("unknown_kid")
     verifying, owner = found
-    if header["alg"] != verifying.alg:
-        raise NotSignedError("alg_eddsa" if header["alg"] == "EdDSA" else "wrong_alg")
+    if alg != verifying.alg:
+        raise NotSignedError("alg_eddsa" if alg == "EdDSA" else "wrong_alg")
     try:
-        claims = urlsafe_b64decode(body)
+        claims = _from_base64url(body)
     except ValueError:
         raise NotSignedError("not_jws") from None
-    if not _verifies(compact, verifying, None):
+    if not verifying.verifies(signed, signature):
         raise NotSignedError("bad_signature")
     return Signed(owner, claims)
 
 
 def sign_detached(payload: bytes, topic: str, kid: str, signing: VerifyingKey) -> str:
     """Sign what is published to ``topic``: a detached compact JWS (RFC 7515, appendix F), for the user property."""
-    header = {"alg": signing.alg, "kid": kid, "topic": topic}
-    return jws.detach_content(jws.serialize_compact(header, payload, signing.key, registry=_REGISTRY))
+    head = _header(alg=signing.alg, kid=kid, topic=topic)
+    return (head + b".." + signing.sign(head + b"." + _base64url(payload))).decode()
 
 
 def verify_detached(payload: bytes, topic: str, signature: str, kid: str, verifying: VerifyingKey) -> bool:
     """Check a ``jws`` user property: signed by ``kid`` with its algorithm, over exactly this payload on this topic."""
     try:
-        compact = signature.encode("ascii")
-        head, dots, _ = compact.partition(b"..")
-        header = strictjson.loads(urlsafe_b64decode(head))
+        head, dots, own = signature.encode("ascii").partition(b"..")
+        header = strictjson.loads(_from_base64url(head))
     except ValueError:
         return False
     expected = {"alg": verifying.alg, "kid": kid, "topic": topic}
-    return bool(dots) and header == expected and _verifies(compact, verifying, payload)
+    return bool(dots) and header == expected and verifying.verifies(head + b"." + _base64url(payload), own)
 
 
-def _is_command_header(header: object) -> bool:
-    return (
+def _header(**members: str) -> bytes:
+    return _base64url(_ASCII.encode(members).encode())
+
+
+@lru_cache(_HEADERS_KEPT)
+def _command_header(head: bytes) -> tuple[str, str]:
+    """Return algorithm and key id of a command's header, which is in base64url; raises ``NotSignedError``."""
+    try:
+        header = strictjson.loads(_from_base64url(head))
+    except ValueError:
+        raise NotSignedError("not_jws") from None
+    if not (
         isinstance(header, dict)
         and header.keys() <= _COMMAND_HEADER
         and all(isinstance(value, str) for value in header.values())
         and {"alg", "kid"} <= header.keys()
-    )
+    ):
+        raise NotSignedError("bad_header")
+    return header["alg"], header["kid"]
 
 
-def _verifies(compact: bytes, verifying: VerifyingKey, detached: bytes | None) -> bool:
-    try:
-        jws.deserialize_compact(compact, verifying.key, registry=_REGISTRY, payload=detached)
-    except (jose.JoseError, ValueError):
-        return False
-    return True
+def _base64url(data: bytes) -> bytes:
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
+
+
+def _from_base64url(text: bytes) -> bytes:
+    """Decode what ``_base64url`` made; raises ``ValueError`` for every other spelling."""
+    data = binascii.a2b_base64(text.translate(_TO_STANDARD) + b"=" * (-len(text) % 4))
+    if _base64url(data) != text:
+        msg = "base64url has one spelling"
+        raise ValueError(msg)
+    return data
