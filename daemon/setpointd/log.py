@@ -9,6 +9,7 @@ Rules:
 - A stream that is closed, broken or full loses lines. It never stops the daemon.
 """
 
+import json
 import logging
 import re
 import sys
@@ -90,9 +91,12 @@ class _Line:
     def msg(self, line: str) -> None:
         if self._stream is None:
             return
-        with self._lock, suppress(OSError, ValueError):
-            self._stream.write(line + "\n")
-            self._stream.flush()
+        with self._lock:
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                pass
 
     debug = info = warning = error = critical = msg
 
@@ -155,8 +159,16 @@ def _arrange(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict
     return {**head, **event, **head}  # first in the line, and not to be replaced by a field of the same name
 
 
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _ENCODER.encode(event)
+
+
+# Made once: structlog's own renderer makes one for every line.
+_ENCODER = json.JSONEncoder(default=repr)
+
+
 def _renderer(fmt: Literal["auto", "json", "console"], *, terminal: bool) -> Processor:
     if fmt == "json" or (fmt == "auto" and not terminal):
-        return structlog.processors.JSONRenderer()
+        return _json
     # Quoted values: a line break or an escape sequence in a value must not forge lines on the terminal.
     return structlog.dev.ConsoleRenderer(colors=terminal, timestamp_key="ts", sort_keys=False, repr_native_str=True)

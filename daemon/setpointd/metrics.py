@@ -77,6 +77,9 @@ class Metrics:
             registry=self._registry,
             buckets=_SECONDS,
         )
+        # Looking a series up by its labels costs more than counting.
+        self._series: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
         self._dropped = Counter(
             "setpoint_messages_dropped",
             "Messages dropped without a reply.",
@@ -134,8 +137,15 @@ class Metrics:
         ``code`` is an error code of wire §4, ``ok``, or ``repeated`` for a stored reply that was sent again.
         ``command`` is a command's name, or ``unknown`` for any name that is none: senders must not make series.
         """
-        self._commands.labels(command, code).inc()
-        self._command_seconds.labels(command).observe(seconds)
+        series = self._series.get((command, code))
+        if series is None:
+            series = self._series[command, code] = (
+                self._commands.labels(command, code),
+                self._command_seconds.labels(command),
+            )
+        answered, took = series
+        answered.inc()
+        took.observe(seconds)
 
     def dropped(self, reason: str) -> None:
         """Count a message dropped without a reply (wire §3, rows 1 and 2); ``reason`` is of a fixed set."""
