@@ -1,5 +1,10 @@
 """Whose store this is, and how far it is: ``config_epoch``, one row."""
 
+import sqlite3
+from typing import Any
+
+from typing_extensions import override
+
 from setpoint_contracts.numbers import MAX_INTEGER
 from setpointd.errors import StoreError
 from setpointd.records import Identity
@@ -11,10 +16,7 @@ class IdentityReads(Reading):
 
     def now(self) -> Identity:
         """Return store, epoch, revision, and the instance that last ran on it."""
-        row = self._one("SELECT store_id, epoch, revision, instance FROM config_epoch")
-        if row is None:
-            raise StoreError("the store has lost its identity")
-        return Identity(*row)
+        return _identity(self._one("SELECT store_id, epoch, revision, instance FROM config_epoch"))
 
     def store_bytes(self) -> int:
         """The size of the database in bytes, without its write-ahead log."""
@@ -22,7 +24,19 @@ class IdentityReads(Reading):
 
 
 class IdentityWrites(IdentityReads, Writing):
-    """Writes of the store's identity."""
+    """Writes of the store's identity, which is read once: in a transaction nobody else can change it."""
+
+    _now: Identity | None = None
+
+    @override
+    def now(self) -> Identity:
+        if self._now is None:
+            self._now = super().now()
+        return self._now
+
+    def forget(self) -> None:
+        """Read it again: what was written may have been undone."""
+        self._now = None
 
     def establish(self, store_id: str) -> None:
         """Make this a store: once, when it is new."""
@@ -33,31 +47,36 @@ class IdentityWrites(IdentityReads, Writing):
 
     def next_revision(self) -> int:
         """Move to the next revision and return it."""
-        row = self._one("UPDATE config_epoch SET revision = revision + 1 RETURNING revision")
-        if row is None:
-            raise StoreError("the store has lost its identity")
-        return int(row[0])
+        return int(self._change("revision = revision + 1").revision)
 
     def take_over(self, instance: str, now: float) -> Identity:
         """Begin the next epoch as its writer."""
         epoch = next_epoch(self.now().epoch, now)
-        self._do("UPDATE config_epoch SET epoch = :epoch, instance = :instance", epoch=epoch, instance=instance)
-        return self.now()
+        return self._change("epoch = :epoch, instance = :instance", epoch=epoch, instance=instance)
 
     def remember(self, instance: str) -> Identity:
         """Note which daemon runs on this store, without making it the writer."""
-        self._do("UPDATE config_epoch SET instance = :instance", instance=instance)
-        return self.now()
+        return self._change("instance = :instance", instance=instance)
 
     def advance(self, seen_epoch: int, seen_revision: int, now: float, *, further: int = 0) -> Identity:
         """Go to an epoch, perhaps some further, and a revision above the store's own and what was seen elsewhere."""
         own = self.now()
-        self._do(
-            "UPDATE config_epoch SET epoch = :epoch, revision = :revision",
+        return self._change(
+            "epoch = :epoch, revision = :revision",
             epoch=next_epoch(max(own.epoch, seen_epoch), now) + further,
             revision=max(own.revision, seen_revision) + 1,
         )
-        return self.now()
+
+    def _change(self, what: str, **values: Any) -> Identity:
+        row = self._one(f"UPDATE config_epoch SET {what} RETURNING store_id, epoch, revision, instance", **values)  # noqa: S608
+        self._now = _identity(row)
+        return self._now
+
+
+def _identity(row: sqlite3.Row | None) -> Identity:
+    if row is None:
+        raise StoreError("the store has lost its identity")
+    return Identity(*row)
 
 
 def next_epoch(last: int, now: float) -> int:

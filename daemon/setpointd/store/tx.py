@@ -66,11 +66,21 @@ class Tx(Snapshot):
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """A part of the job that is undone when it raises, the revision that it took included."""
+        """A part of the job that is undone when it raises, the revision that it took included.
+
+        May be nested: SQLite goes by the innermost savepoint of a name. One name, so that each statement is compiled
+        once.
+        """
         revision = self.config.revision
+        run = self._db.conn.execute
+        run("SAVEPOINT part")
         try:
-            with self._db.atomic():
-                yield
+            yield
         except BaseException:
             self.config.revision = revision
+            self.identity.forget()
+            if self._db.conn.in_transaction:  # else SQLite gave the whole transaction up
+                run("ROLLBACK TO part")
+                run("RELEASE part")
             raise
+        run("RELEASE part")
