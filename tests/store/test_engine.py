@@ -74,6 +74,48 @@ async def test_jobs_run_in_the_order_they_came(store: Store) -> None:
     assert [document.config for document in documents] == [{"n": n} for n in range(50)]
 
 
+async def test_what_goes_along_is_part_of_the_next_commit(store: Store) -> None:
+    """A job that nobody waits for is committed with the next one that somebody does, before it and in one commit."""
+    commits: list[int] = []
+    store.on_commit.append(lambda jobs, _seconds: commits.append(jobs))
+    along = store.write_along(STAMP, put("a", {}))
+    document = await store.write(STAMP, put("b", {}))
+    assert (await along).revision == 1
+    assert document.revision == 2
+    assert commits == [2]
+
+
+async def test_what_goes_along_does_not_wait_for_ever(store: Store) -> None:
+    """Where nobody else writes, it is committed by itself after a moment; one that fails says so, as any other."""
+    async with asyncio.timeout(DEADLINE_S):
+        assert (await store.write_along(STAMP, put("a", {}))).revision == 1
+        with pytest.raises(Rejected):
+            await store.write_along(STAMP, refuse)
+    assert await current(store, "a") is not None
+    assert await current(store, "refused") is None
+
+
+async def test_what_goes_along_is_not_lost_when_the_store_is_closed(data_dir: Path) -> None:
+    """Closing commits it; after that nothing is taken."""
+    store = Store(data_dir)
+    along = store.write_along(STAMP, put("a", {}))
+    await store.close()
+    assert (await along).revision == 1
+    with pytest.raises(StoreError):
+        store.write_along(STAMP, put("b", {}))
+
+
+async def test_what_goes_along_is_no_job_that_somebody_waits_for(store: Store, data_dir: Path) -> None:
+    """The age of the oldest job counts from what callers wait for, in whatever order they are committed."""
+    with writer_lock(data_dir, 0):
+        along = store.write_along(STAMP, put("a", {}))
+        assert store.oldest_job_s() == 0
+        write = asyncio.create_task(store.write(STAMP, put("b", {})))
+        await eventually(lambda: store.oldest_job_s() > 0, "a job waits")
+    await asyncio.gather(along, write)
+    assert store.oldest_job_s() == 0
+
+
 async def test_a_job_that_is_refused_harms_no_sibling(store: Store, data_dir: Path) -> None:
     """What a refused job wrote is undone, what the others of its batch wrote stays."""
     with writer_lock(data_dir, 0):

@@ -3,6 +3,8 @@
 Rules:
 
 - A row leaves the outbox only after the PUBACK of what was published for it, and only if it was not put in again.
+  Unless many wait, it leaves with the next commit, so that no writer waits for one; until then it is known here that it
+  is done.
 - An ``updated`` row says that a service changed, not how: what is published is its state now. So updates are never
   published out of order, some are skipped, and the last one always arrives. A ``schema`` row says so of its schema.
 - Each portion has the rows of every kind that wait longest: none can hold up another.
@@ -12,6 +14,7 @@ Rules:
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 from setpointd.errors import BrokerLostError, PublishRefusedError, Rejected, StoreError, UnreadableError
@@ -21,7 +24,7 @@ from setpointd.metrics import Metrics
 from setpointd.records import OutboxKind, OutboxRow, Stamp
 from setpointd.render import Renderer
 from setpointd.runtime import Runtime
-from setpointd.store import Snapshot, Store
+from setpointd.store import Snapshot, Store, Tx
 
 Publish = Callable[[Outbound], asyncio.Future[None]]
 
@@ -52,6 +55,7 @@ class Outbox:
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._refused: dict[OutboxKind, set[int]] = {kind: set() for kind in KINDS}
+        self._done: dict[int, OutboxRow] = {}
         self._retry: asyncio.TimerHandle | None = None
         store.on_commit.append(lambda _jobs, _seconds: self.wake())
 
@@ -85,7 +89,10 @@ class Outbox:
             self._settled.set()
 
     async def _publish_some(self, publish: Publish) -> bool:
-        """Publish one portion, and take out what is confirmed; whether there was one."""
+        """Publish one portion, and take out what is confirmed; whether more may be behind it.
+
+        Behind one that is not full there is nothing, but for what a commit brings, which wakes us.
+        """
         portion = await self._store.read(self._portion)
         waiting = [(row, None if message is None else publish(message)) for row, message in portion]
         confirmed: list[OutboxRow] = []
@@ -99,16 +106,28 @@ class Outbox:
                 self._try_again()
             else:
                 confirmed.append(row)
-        if confirmed:
-            await self._store.write(self._stamp(), lambda tx: tx.outbox.remove(confirmed))
-        return bool(portion)
+        more = len(portion) >= PORTION
+        if confirmed and more:  # what is done must not pile up before what is not
+            await self._store.write(self._stamp(), partial(_remove, confirmed))
+        elif confirmed:
+            self._done.update((row.id, row) for row in confirmed)
+            removal = self._store.write_along(self._stamp(), partial(_remove, confirmed))
+            removal.add_done_callback(partial(self._taken_out, confirmed))
+        return more
+
+    def _taken_out(self, rows: list[OutboxRow], removal: asyncio.Future[None]) -> None:
+        for row in rows:
+            if self._done.get(row.id) == row:
+                del self._done[row.id]
+        if removal.exception() is not None:  # logged where it happened; what is still there is published again
+            self._try_again()
 
     def _portion(self, snapshot: Snapshot) -> list[tuple[OutboxRow, Outbound | None]]:
         return [
             (row, self._readable(snapshot, row))
             for kind in KINDS
             if len(self._refused[kind]) < MAX_REFUSED
-            for row in snapshot.outbox.first(kind, PORTION, self._refused[kind])
+            for row in snapshot.outbox.first(kind, PORTION, self._refused[kind], self._done)
         ]
 
     def _readable(self, snapshot: Snapshot, row: OutboxRow) -> Outbound | None:
@@ -147,3 +166,7 @@ class Outbox:
         self._retry = None
         self._refused = {kind: set() for kind in KINDS}
         self.wake()
+
+
+def _remove(rows: list[OutboxRow], tx: Tx) -> None:
+    tx.outbox.remove(rows)

@@ -5,6 +5,7 @@ Rules:
 - One thread writes. It takes all the jobs that wait, runs each in a savepoint of one transaction, commits once, and
   only then tells the callers. WAL with ``synchronous=FULL``: what a caller was told survives a power cut.
 - When the commit fails, every job of the batch fails with ``StoreError`` and nothing of it shows.
+- A job that nobody waits for goes along with the next commit that others need, so that it costs none of its own.
 - Reads are awaited, because another engine might not be in this process. Here they go to a connection of their own, at
   once and on the caller's thread, and see what is committed. Only a scan, which may take long, has a thread and a
   connection for itself; there is one scan at a time.
@@ -35,15 +36,19 @@ T = TypeVar("T")
 MAX_BATCH = 128
 # Unless told, ``close`` waits so much longer for the writer than that waits for the lock of another process.
 _CLOSE_MARGIN_S = 2.0
+ALONG_S = 0.1
+"""For so long a job that is to go along waits for another to go along with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
+    """``since``: when somebody began to wait for it, None: nobody does."""
+
     stamp: Stamp
     run: Callable[[Tx], Any]
     done: asyncio.Future[Any]
     after: Callable[[], None] | None
-    since: float
+    since: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,9 @@ class Store:
         self._lock = partial(writer_lock, data_dir, lock_wait_s)
         self._close_s = lock_wait_s + _CLOSE_MARGIN_S
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[float] = deque()
+        self._along: deque[_Job] = deque()
+        self._hurry: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._writer = open_writer(data_dir)
@@ -86,7 +93,7 @@ class Store:
 
     def oldest_job_s(self) -> float:
         """How long the oldest job has been waiting for its outcome, in seconds; 0 when none waits."""
-        return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
+        return time.monotonic() - self._waiting[0] if self._waiting else 0.0
 
     async def write(self, stamp: Stamp, run: Callable[[Tx], T], after: Callable[[], None] | None = None) -> T:
         """Run a job on the writer thread and return its result once it is committed.
@@ -96,11 +103,36 @@ class Store:
         """
         if self._closed:
             raise StoreError("the store is closed")
-        job = _Job(stamp, run, self._loop.create_future(), after, time.monotonic())
-        self._waiting.append(job)
+        now = time.monotonic()
+        job = _Job(stamp, run, self._loop.create_future(), after, now)
+        self._waiting.append(now)
         self._jobs.put(job)
         result: T = await job.done
         return result
+
+    def write_along(self, stamp: Stamp, run: Callable[[Tx], T]) -> asyncio.Future[T]:
+        """Run a job that nobody waits for with the next commit, at the latest after ``ALONG_S``.
+
+        The future is done then, as ``write`` returns or raises.
+        """
+        if self._closed:
+            raise StoreError("the store is closed")
+        job = _Job(stamp, run, self._loop.create_future(), None, None)
+        self._along.append(job)
+        if self._hurry is None:
+            self._hurry = self._loop.call_later(ALONG_S, self._go_alone)
+        return job.done
+
+    def _go_alone(self) -> None:
+        self._hurry = None
+        while (job := self._next_along()) is not None:
+            self._jobs.put(job)
+
+    def _next_along(self) -> _Job | None:
+        try:
+            return self._along.popleft()
+        except IndexError:  # the other thread may be faster
+            return None
 
     async def read(self, run: Callable[[Snapshot], T]) -> T:
         """Run a read on one committed state and return its result. ``StoreError``: it cannot be read."""
@@ -133,6 +165,7 @@ class Store:
         wait_s = self._close_s if wait_s is None else wait_s
         # The reader first: the last connection to close writes the log back into the file, and a reader cannot.
         self._reader.close()
+        self._go_alone()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, wait_s)
         if self._thread.is_alive():
@@ -149,9 +182,11 @@ class Store:
                 self._writer.close()
 
     def _take(self) -> list[_Job]:
-        """Wait for a job and take all that wait behind it; empty at the end."""
+        """Wait for a job and take all that wait behind it, and all that go along; empty at the end."""
         job = self._jobs.get()
         batch = []
+        while job is not None and (along := self._next_along()) is not None:
+            batch.append(along)
         while job is not None:
             batch.append(job)
             if len(batch) == MAX_BATCH:
@@ -207,7 +242,8 @@ class Store:
 
     def _resolve(self, outcomes: list[_Outcome], seconds: float) -> None:
         for outcome in outcomes:
-            self._waiting.popleft()  # jobs are resolved in the order in which they came
+            if outcome.job.since is not None:
+                self._waiting.popleft()  # jobs are resolved in the order in which they came
             if outcome.error is None and outcome.job.after is not None:
                 try:
                     outcome.job.after()

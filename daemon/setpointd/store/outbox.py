@@ -1,23 +1,31 @@
 """What the broker has not confirmed yet: ``outbox``, one row for each service, schema or audit event."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
 from setpointd.records import OutboxKind, OutboxRow
 from setpointd.store.sql import Reading, Writing
 
+_NONE: Mapping[int, OutboxRow] = {}
+
 
 class OutboxReads(Reading):
     """Reads of the outbox."""
 
-    def first(self, kind: OutboxKind, limit: int, without: Collection[int] = ()) -> list[OutboxRow]:
-        """The rows of a kind that wait longest, but for some ids. Costs no more when more wait."""
+    def first(
+        self, kind: OutboxKind, limit: int, without: Collection[int] = (), done: Mapping[int, OutboxRow] = _NONE
+    ) -> list[OutboxRow]:
+        """The rows of a kind that wait longest. Costs no more when more wait.
+
+        Left out are those of some ids, and those that are ``done``, by their ids, if they are still as they were.
+        """
         rows = self._all(
             "SELECT id, kind, ref, writes FROM outbox WHERE kind = :kind ORDER BY id LIMIT :limit",
             kind=kind,
-            limit=limit + len(without),
+            limit=limit + len(without) + len(done),
         )
-        return list(islice((OutboxRow(*row) for row in rows if row["id"] not in without), limit))
+        left = (row for row in (OutboxRow(*row) for row in rows) if row.id not in without and done.get(row.id) != row)
+        return list(islice(left, limit))
 
     def pending(self) -> int:
         """How many rows wait to be published."""
