@@ -57,7 +57,6 @@ LOCK_WAIT_S = 1.0
 def main(settings: Settings) -> int:
     """Run the daemon until SIGTERM or SIGINT and return 0; raises ``OperatorError`` when it cannot go on."""
     log.configure(fmt=settings.log_format, level=settings.log_level)
-    gc.freeze()  # what was loaded stays: to go through it again and again would hold up a command now and then
     with only_daemon(settings.data_dir):
         asyncio.run(_run(settings))
     return 0
