@@ -21,7 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from figures import cpu_s, machine
 from load import Command, Connection, Run, publish_packet
@@ -30,7 +30,7 @@ from run import Daemon, free_port, running_daemon
 from setpoint_contracts import Token, Topics, sign_command
 from setpoint_contracts.timestamps import rfc3339, seconds
 from setpointd.operator import mosquitto
-from setpointd.records import Stamp
+from setpointd.records import OutboxQueue, Stamp
 from setpointd.store.files import DATABASE, writing
 
 _SETPOINTD = Path(sys.executable).with_name("setpointd")
@@ -70,8 +70,8 @@ def fill(directory: Path, services: int, keys: int, entries: int) -> None:
                 configs[write % services] = config
                 name = _service(write % services)
                 tx.config.write_version(name, tx.config.current(name), config, op="set", reason=None)
-            for kind in ("updated", "audit"):  # as when the broker has it
-                tx.outbox.remove(tx.outbox.first(kind, _BATCH))
+            for queue in get_args(OutboxQueue):  # as when the broker has it
+                tx.outbox.remove(tx.outbox.first(queue, _BATCH))
         print(f"\r{first} of {writes} writes", end="", file=sys.stderr)
     print(file=sys.stderr)
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bed import Bed, say
 from processes import make_store
@@ -12,7 +12,7 @@ from workload import config, service
 
 from setpoint_contracts import Token
 from setpoint_contracts.timestamps import rfc3339
-from setpointd.records import Stamp
+from setpointd.records import OutboxQueue, Stamp
 from setpointd.store import Tx, migrations
 from setpointd.store.files import writing
 
@@ -81,5 +81,5 @@ def _write(data_dir: Path, count: int, version: Any) -> None:
 
 
 def _publish_nothing(tx: Tx) -> None:
-    for kind in ("updated", "audit"):
-        tx.outbox.remove(tx.outbox.first(kind, _BATCH))
+    for queue in get_args(OutboxQueue):
+        tx.outbox.remove(tx.outbox.first(queue, _BATCH))

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-OutboxKind = Literal["updated", "schema", "audit"]
-"""What waits to be published: the state of a service, its schema, or an audit event."""
+DocumentKind = Literal["updated", "schema"]
+"""What is retained of a service: its state, or its schema."""
+OutboxKind = DocumentKind | Literal["audit"]
+"""What waits to be published: a document, or an audit event."""
+OutboxQueue = Literal["documents", "events"]
+"""In what it waits; neither can hold up the other."""
 
 HEAD = ("service", "version", "revision", "epoch", "updated_at", "updated_by")
 """What a document says of itself beside its config, as columns and as members on the wire."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from setpoint_contracts.system import Limits, Mode
-from setpointd.records import OutboxKind
+from setpointd.records import DocumentKind
 
 
 @dataclass(slots=True)
@@ -25,4 +25,4 @@ class Runtime:
     reason: str | None = None
     broker_problem: str | None = "not connected yet"
     max_packet_bytes: int | None = None
-    oversized: set[tuple[OutboxKind, str]] = field(default_factory=set)
+    oversized: set[tuple[DocumentKind, str]] = field(default_factory=set)

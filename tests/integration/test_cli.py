@@ -435,7 +435,7 @@ def test_tokens_are_audited(tmp_path: Path, data_dir: Path) -> None:
     done("token", "revoke", kid, "--data-dir", data_dir)
     events = rows(data_dir, "SELECT action, user, json_extract(details_json, '$.kid') FROM audit_log ORDER BY id")
     assert events[1:] == [("create_token", "setpointd", kid), ("revoke_token", "setpointd", kid)]
-    assert rows(data_dir, "SELECT count(*) FROM outbox WHERE kind = 'audit'") == [(3,)]
+    assert rows(data_dir, "SELECT count(*) FROM outbox_events") == [(3,)]
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,8 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
     return change(
         data_dir,
         """
-        DROP TABLE outbox;
+        DROP TABLE outbox_documents;
+        DROP TABLE outbox_events;
         DROP INDEX config_state_tombstones;
         ALTER TABLE config_state DROP COLUMN cleared;
         CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, ref TEXT NOT NULL);
@@ -485,7 +486,6 @@ def older_store(data_dir: Path) -> dict[str, bytes]:
         DROP TABLE token_changes;
         DROP TABLE config_pruned;
         DROP TABLE config_prunes;
-        DROP INDEX config_history_key;
         DROP INDEX config_history_user;
         DROP TABLE config_history_turns;
         DROP TABLE config_secrets;

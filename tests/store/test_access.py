@@ -81,7 +81,7 @@ def test_a_new_secret_goes_to_its_maker_only(db: Database) -> None:
     assert {**about, **times, "created_by": "alice"} == {k: v for k, v in found.items() if k != "token_jwe"}
     with job(db) as tx:
         [row] = tx.tokens.all()
-        event = json.dumps([tx.audit.event(waiting.ref) for waiting in tx.outbox.first("audit", 9)])
+        event = json.dumps([tx.audit.event(waiting.ref) for waiting in tx.outbox.first("events", 9)])
     assert KEYS.restore(row) == token
     assert str(token.k) not in f"{row} {event} {found}"
 
@@ -181,7 +181,7 @@ def test_revoking_again_changes_nothing(db: Database) -> None:
     assert revoke(db, "tok_v", at_s=9) == first
     assert first["revoked_at"] == rfc3339(NOW)
     with job(db) as tx:
-        assert len(tx.outbox.first("audit", 9)) == 2
+        assert len(tx.outbox.first("events", 9)) == 2
 
 
 @pytest.mark.parametrize("act", [revoke, rotate])

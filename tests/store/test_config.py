@@ -1,5 +1,7 @@
 """What one write leaves in the store: version, history, keys, audit event, outbox rows; and how it can be read."""
 
+from typing import get_args
+
 import pytest
 from sqlite_utils import Database
 
@@ -7,7 +9,7 @@ from setpoint_contracts import Code
 from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.errors import Rejected, VersionConflict
-from setpointd.records import Document, OutboxRow
+from setpointd.records import Document, OutboxQueue, OutboxRow
 from tests.store.jobs import FIRST_MOMENT, job, rows, write
 
 
@@ -48,8 +50,8 @@ def test_a_write_leaves_all_that_belongs_to_it(db: Database) -> None:
         )
     ]
     with job(db) as tx:
-        assert [(row.ref, row.writes) for row in tx.outbox.first("updated", 9)] == [("stt", 2)]
-        assert [row.ref for row in tx.outbox.first("audit", 9)] == ["1", "2"]
+        assert [(row.ref, row.writes) for row in tx.outbox.first("documents", 9)] == [("stt", 2)]
+        assert [row.ref for row in tx.outbox.first("events", 9)] == ["1", "2"]
         event = AuditEvent.model_validate(tx.audit.event("2"))
         assert (event.action, event.user, event.service, event.revision) == ("update_config", "alice", "stt", 2)
         assert event.details == {
@@ -177,14 +179,14 @@ def delete(db: Database, *services: str) -> None:
 def confirm_all(db: Database) -> None:
     """Take everything out of the outbox, as when the broker has it."""
     with job(db) as tx:
-        for kind in ("updated", "audit"):
-            tx.outbox.remove(tx.outbox.first(kind, 99))
+        for queue in get_args(OutboxQueue):
+            tx.outbox.remove(tx.outbox.first(queue, 99))
 
 
 def waiting(db: Database) -> list[OutboxRow]:
     """Read which services are to be published."""
     with job(db) as tx:
-        return tx.outbox.first("updated", 99)
+        return tx.outbox.first("documents", 99)
 
 
 def test_tombstones_are_cleared_in_slices(db: Database) -> None:

@@ -78,15 +78,15 @@ def test_a_service_that_only_the_broker_knows_gets_a_tombstone(db: Database) -> 
         assert tombstone is not None
         assert (tombstone.version, tombstone.deleted, tombstone.revision) == (5, True, 91)
         assert tx.config.to_publish("unknown") == tombstone
-        assert [row.ref for row in tx.outbox.first("updated", 9)] == ["unknown"]
+        assert [row.ref for row in tx.outbox.first("documents", 9)] == ["unknown"]
 
 
 def test_all_of_it_is_published_again(parted: Database) -> None:
     """Each service once, a tombstone that was cleared long ago too: somebody may still have what it replaced."""
     with job(parted, 9) as tx:
-        tx.outbox.remove(tx.outbox.first("updated", 99))
+        tx.outbox.remove(tx.outbox.first("documents", 99))
         make_truth(tx, Sighting(), now=0)
-        assert sorted(row.ref for row in tx.outbox.first("updated", 99)) == ["a", "cleared", "gone"]
+        assert sorted(row.ref for row in tx.outbox.first("documents", 99)) == ["a", "cleared", "gone"]
         assert {document.service for document in tx.config.retained()} == {"a", "cleared", "gone"}
 
 
@@ -108,9 +108,9 @@ def test_the_versions_of_before_stay(parted: Database) -> None:
 def test_it_is_one_audit_event(parted: Database) -> None:
     """What was decided, by whom, and what came of it."""
     with job(parted, 9) as tx:
-        before = tx.outbox.first("audit", 99)
+        before = tx.outbox.first("events", 99)
         make_truth(tx, Sighting(epoch=5, revision=90), now=0)
-        [row] = [row for row in tx.outbox.first("audit", 99) if row not in before]
+        [row] = [row for row in tx.outbox.first("events", 99) if row not in before]
         event = AuditEvent.model_validate(tx.audit.event(row.ref))
     assert (event.action, event.user, event.service, event.revision) == ("advance_epoch", "alice", None, 91)
     assert event.details == {"epoch": 6, "services": 3, "tombstones": 0}

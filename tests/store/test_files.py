@@ -31,6 +31,7 @@ STEPS = [
     "pruned_history",
     "history_is_read",
     "secret_values",
+    "fewer_pages",
 ]
 NOW = len(STEPS)
 """The format of this program."""
@@ -235,8 +236,8 @@ def test_a_store_of_the_first_release_keeps_everything(first_format: Path) -> No
             assert [{name: row[name] for name in kept[0]} for row in db[table].rows] == kept
         assert [migration.name for migration in migrations.applied(db)] == STEPS
         with job(db) as tx:
-            assert [row.ref for row in tx.outbox.first("updated", 9)] == ["stt", "tts"]
-            assert [row.ref for row in tx.outbox.first("audit", 9)] == ["1", "2"]
+            assert [row.ref for row in tx.outbox.first("documents", 9)] == ["stt", "tts"]
+            assert [row.ref for row in tx.outbox.first("events", 9)] == ["1", "2"]
             assert [document.service for document in tx.config.retained()] == ["stt", "tts"]
             stt, tts = tx.config.to_publish("stt"), tx.config.to_publish("tts")
             assert stt is not None

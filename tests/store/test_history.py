@@ -150,7 +150,8 @@ def test_a_page_looks_through_so_many_entries_and_no_more(db: Database, monkeypa
             None,
         ]
         assert [len(page) for page in pages(tx, HistoryFilter(key="rare"), 9)] == [0, 0, 1]
-        assert [len(page) for page in pages(tx, HistoryFilter(service="stt", key="rare"), 9)] == [1]
+        assert [len(page) for page in pages(tx, HistoryFilter(service="stt", key="rare"), 9)] == [0, 0, 1]
+        assert [len(page) for page in pages(tx, HistoryFilter(service="other"), 9)] == [0]
 
 
 def test_a_page_holds_so_many_bytes_and_no_more(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def test_setting_a_schema_leaves_all_that_belongs_to_it(db: Database) -> None:
     with job(db) as tx:
         assert tx.schemas.find("stt") == record
         assert tx.schemas.text("stt") == record.text
-        assert [(row.ref, row.writes) for row in tx.outbox.first("schema", 9)] == [("stt", 2)]
+        assert [(row.ref, row.writes) for row in tx.outbox.first("documents", 9)] == [("stt", 2)]
         event = AuditEvent.model_validate(tx.audit.event("2"))
         assert (event.action, event.service, event.revision, event.details) == ("set_schema", "stt", 2, {"bytes": 17})
         assert tx.identity.now().revision == 2
@@ -31,10 +31,10 @@ def test_removing_a_schema(db: Database) -> None:
     with job(db) as tx:
         tx.schemas.put("stt", "{}")
     with job(db) as tx:
-        tx.outbox.remove(tx.outbox.first("schema", 9))
+        tx.outbox.remove(tx.outbox.first("documents", 9))
         tx.schemas.remove("stt")
         assert (tx.schemas.find("stt"), tx.schemas.text("stt"), list(tx.schemas.retained())) == (None, None, [])
-        assert [row.ref for row in tx.outbox.first("schema", 9)] == ["stt"]
+        assert [row.ref for row in tx.outbox.first("documents", 9)] == ["stt"]
         event = AuditEvent.model_validate(tx.audit.event("2"))
         assert (event.action, event.revision, event.details) == ("delete_schema", 2, {})
 
@@ -72,7 +72,7 @@ def test_a_schema_that_nobody_could_be_sent_is_not_set(db: Database) -> None:
         tx.schemas.check_schema = refuse
         with pytest.raises(ValueError, match=r"stt\{\}"):
             tx.schemas.put("stt", "{}")
-    assert rows(db, "SELECT * FROM config_schemas") == rows(db, "SELECT * FROM outbox") == []
+    assert rows(db, "SELECT * FROM config_schemas") == rows(db, "SELECT * FROM outbox_documents") == []
 
 
 def test_the_schema_of_a_service_is_found_by_an_index(db: Database) -> None:

@@ -24,7 +24,7 @@ def test_tokens_come_and_are_revoked_once(db: Database) -> None:
         assert not tx.tokens.revoke("tok_b")
         tx.tokens.note_use({"tok_a": rfc3339(FIRST_MOMENT + 1.5), "tok_gone": rfc3339(FIRST_MOMENT)})
         [row] = tx.tokens.all()
-        events = [tx.audit.event(row.ref) for row in tx.outbox.first("audit", 9)]
+        events = [tx.audit.event(row.ref) for row in tx.outbox.first("events", 9)]
     assert row["revoked_at"] == "2026-01-01T00:00:02.000Z"
     assert row["last_used_at"] == "2026-01-01T00:00:01.500Z"
     assert [AuditEvent.model_validate(event).action for event in events] == ["create_token", "revoke_token"]
@@ -40,7 +40,7 @@ def test_a_successor_comes_with_the_end_of_the_old_one(db: Database) -> None:
         rows = {row["kid"]: row for row in tx.tokens.all()}
         assert tx.tokens.one("tok_b") == rows["tok_b"]
         assert tx.tokens.one("tok_c") is None
-        [_, event] = [tx.audit.event(row.ref) for row in tx.outbox.first("audit", 9)]
+        [_, event] = [tx.audit.event(row.ref) for row in tx.outbox.first("events", 9)]
     assert (rows["tok_a"]["expires_at"], rows["tok_b"]["expires_at"]) == ("2026-01-01T00:00:09.000Z", None)
     assert (rows["tok_b"]["key"], rows["tok_b"]["created_at"]) == ("sealed too", "2026-01-01T00:00:02.000Z")
     assert event is not None

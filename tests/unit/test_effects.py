@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from setpoint_contracts import COMMANDS, Topics
-from setpointd.records import OutboxKind, OutboxRow
+from setpointd.records import OutboxQueue, OutboxRow
 from setpointd.store import Snapshot, Store
 from tests.calls import KEYS
 from tests.stores import new_store
@@ -67,4 +67,4 @@ async def send(desk: Desk, *vectors: dict[str, Any]) -> None:
 
 def outbox(snapshot: Snapshot) -> list[OutboxRow]:
     """List what waits to be published."""
-    return [row for kind in get_args(OutboxKind) for row in snapshot.outbox.first(kind, 1000)]
+    return [row for queue in get_args(OutboxQueue) for row in snapshot.outbox.first(queue, 1000)]

@@ -29,7 +29,7 @@ from setpointd.keys import Keys
 from setpointd.log import logger
 from setpointd.messages import Inbound, Outbound
 from setpointd.packets import ENVELOPE_BYTES
-from setpointd.records import Identity, OutboxKind, Stamp
+from setpointd.records import DocumentKind, Identity, Stamp
 from setpointd.store import Snapshot, Store, Tx
 
 HealthEvent = Literal["online", "mode"]
@@ -254,7 +254,7 @@ class Duties:
             some = due[start : start + ANNOUNCED_AT_ONCE]
             await self._store.write(Stamp(rfc3339(self._clock()), None), partial(_announce, some))
 
-    def _of_service(self, topic: str) -> tuple[OutboxKind, str] | None:
+    def _of_service(self, topic: str) -> tuple[DocumentKind, str] | None:
         """Say what of which service is retained on a topic; None: it is no service's."""
         if (service := self._topics.updated_service(topic)) is not None:
             return "updated", service
@@ -275,6 +275,6 @@ async def _whenever(due: asyncio.Event, do: Callable[[], Awaitable[None]]) -> No
         await asyncio.sleep(EVERY_S)
 
 
-def _announce(due: list[tuple[OutboxKind, str]], tx: Tx) -> None:
+def _announce(due: list[tuple[DocumentKind, str]], tx: Tx) -> None:
     for kind, service in due:
-        tx.outbox.add(kind, service)
+        tx.outbox.add_document(kind, service)

@@ -7,7 +7,7 @@ Rules:
   is done.
 - An ``updated`` row says that a service changed, not how: what is published is its state now. So updates are never
   published out of order, some are skipped, and the last one always arrives. A ``schema`` row says so of its schema.
-- Each portion has the rows of every kind that wait longest: none can hold up another.
+- Each portion has the rows of both queues that wait longest: neither can hold up the other.
 - What the broker refuses stays, and is tried again now and then. A document that it would not take for its size leaves
   the outbox, and is looked at again when it changes and at every connect; so does what cannot be read.
 """
@@ -21,17 +21,17 @@ from setpointd.errors import BrokerLostError, PublishRefusedError, Rejected, Sto
 from setpointd.log import logger
 from setpointd.messages import Outbound
 from setpointd.metrics import Metrics
-from setpointd.records import OutboxKind, OutboxRow, Stamp
+from setpointd.records import OutboxQueue, OutboxRow, Stamp
 from setpointd.render import Renderer
 from setpointd.runtime import Runtime
 from setpointd.store import Snapshot, Store, Tx
 
 Publish = Callable[[Outbound], asyncio.Future[None]]
 
-KINDS: tuple[OutboxKind, ...] = get_args(OutboxKind)
-# Of each kind. Rendered and signed without a pause: so many take about as long as one commit.
+QUEUES: tuple[OutboxQueue, ...] = get_args(OutboxQueue)
+# Of each queue. Rendered and signed without a pause: so many take about as long as one commit.
 PORTION = 32
-# When so many rows of a kind are refused, the rest of it waits for the next try too.
+# When so many rows of a queue are refused, the rest of it waits for the next try too.
 MAX_REFUSED = 256
 RETRY_S = 5.0
 
@@ -54,8 +54,8 @@ class Outbox:
         self._stamp = stamp
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
-        self._refused: dict[OutboxKind, set[int]] = {kind: set() for kind in KINDS}
-        self._done: dict[int, OutboxRow] = {}
+        self._refused: dict[OutboxQueue, set[int]] = {queue: set() for queue in QUEUES}
+        self._done: set[OutboxRow] = set()
         self._retry: asyncio.TimerHandle | None = None
         store.on_commit.append(lambda _jobs, _seconds: self.wake())
 
@@ -71,7 +71,7 @@ class Outbox:
     async def run(self, publish: Publish, active: asyncio.Event) -> None:
         """Publish what comes while ``active`` is set, until cancelled or the broker is lost."""
         self._runtime.oversized.clear()
-        self._refused = {kind: set() for kind in KINDS}
+        self._refused = {queue: set() for queue in QUEUES}
         self.wake()
         try:
             while True:
@@ -102,7 +102,7 @@ class Outbox:
                     await confirmation
                     self._metrics.published(row.kind)
             except PublishRefusedError:  # logged where it happened; what stands behind it goes on
-                self._refused[row.kind].add(row.id)
+                self._refused["events" if row.kind == "audit" else "documents"].add(row.id)
                 self._try_again()
             else:
                 confirmed.append(row)
@@ -110,24 +110,22 @@ class Outbox:
         if confirmed and more:  # what is done must not pile up before what is not
             await self._store.write(self._stamp(), partial(_remove, confirmed))
         elif confirmed:
-            self._done.update((row.id, row) for row in confirmed)
+            self._done.update(confirmed)
             removal = self._store.write_along(self._stamp(), partial(_remove, confirmed))
             removal.add_done_callback(partial(self._taken_out, confirmed))
         return more
 
     def _taken_out(self, rows: list[OutboxRow], removal: asyncio.Future[None]) -> None:
-        for row in rows:
-            if self._done.get(row.id) == row:
-                del self._done[row.id]
+        self._done.difference_update(rows)
         if removal.exception() is not None:  # logged where it happened; what is still there is published again
             self._try_again()
 
     def _portion(self, snapshot: Snapshot) -> list[tuple[OutboxRow, Outbound | None]]:
         return [
             (row, self._readable(snapshot, row))
-            for kind in KINDS
-            if len(self._refused[kind]) < MAX_REFUSED
-            for row in snapshot.outbox.first(kind, PORTION, self._refused[kind], self._done)
+            for queue in QUEUES
+            if len(self._refused[queue]) < MAX_REFUSED
+            for row in snapshot.outbox.first(queue, PORTION, self._refused[queue], self._done)
         ]
 
     def _readable(self, snapshot: Snapshot, row: OutboxRow) -> Outbound | None:
@@ -164,7 +162,7 @@ class Outbox:
 
     def _retry_now(self) -> None:
         self._retry = None
-        self._refused = {kind: set() for kind in KINDS}
+        self._refused = {queue: set() for queue in QUEUES}
         self.wake()
 
 

@@ -130,7 +130,7 @@ class AuditWrites(AuditReads, Writing):
             prev_hash=last.hash,
             hash=link.hash,
         )
-        self._outbox.add("audit", str(link.id))
+        self._outbox.add_event(link.id)
 
 
 def _head(row: sqlite3.Row) -> dict[str, Any]:

@@ -279,7 +279,7 @@ class ConfigWrites(ConfigReads, Writing):
 
     def announce(self, service: str) -> None:
         """Have the state of a service published (or its topic cleared, when nothing of it is to be retained)."""
-        self._outbox.add("updated", service)
+        self._outbox.add_document("updated", service)
 
     def clear_tombstones(self, before: str, limit: int) -> int:
         """Have the topics of services that were deleted before a time cleared, some at a time; how many."""

@@ -26,6 +26,8 @@ DATABASE = "setpoint.db"
 LOCK_WAIT_S = 10.0
 """How long a writer waits for another one to let go of ``writer.lock``."""
 BUSY_TIMEOUT_S = 5.0
+PAGE_BYTES = 1024
+LOG_BYTES = 4 * 1024 * 1024
 
 
 def create(data_dir: Path, stamp: Stamp, store_id: str) -> None:
@@ -117,9 +119,13 @@ def _open_writer(data_dir: Path, *, new: bool) -> Database:
         db = Database(_connect(data_dir, "rwc"), execute_plugins=False)
         undo.callback(db.close)
         if new:  # before there is a table: the file can then give back what has become free, part by part
-            db.conn.executescript("PRAGMA auto_vacuum=INCREMENTAL;")
+            # And a small write touches some twenty pages: the smaller they are, the less it writes.
+            db.conn.executescript(f"PRAGMA page_size={PAGE_BYTES}; PRAGMA auto_vacuum=INCREMENTAL;")
         # What is overwritten or removed, a secret perhaps, leaves no trace in the file. Debian's SQLite does so anyway.
         db.conn.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON;")
+        # By default the log goes into the file every 1,000 pages, whatever their size, and savepoints make files.
+        page = db.conn.execute("PRAGMA page_size").fetchone()[0]
+        db.conn.executescript(f"PRAGMA wal_autocheckpoint={LOG_BYTES // page}; PRAGMA temp_store=MEMORY;")
         _migrate(db, data_dir)
         undo.pop_all()
         return db

@@ -64,9 +64,7 @@ class HistoryReads(Reading):
 
     def _way(self, wanted: HistoryFilter) -> tuple[str, dict[str, Any]]:
         """The way on which entries are looked for, newest first, and the values that it names."""
-        if wanted.service is not None and wanted.key is not None:
-            way = "INDEXED BY config_history_key WHERE service = :service AND key = :key"
-        elif wanted.service is not None:
+        if wanted.service is not None:
             way = "INDEXED BY config_history_service WHERE service = :service"
         elif wanted.user is not None:
             way = "INDEXED BY config_history_user WHERE changed_by = :user"

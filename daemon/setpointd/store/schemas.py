@@ -79,7 +79,7 @@ class SchemaWrites(SchemaReads, Writing):
 
     def announce(self, service: str) -> None:
         """Have the schema of a service published, or its topic cleared when there is none."""
-        self._outbox.add("schema", service)
+        self._outbox.add_document("schema", service)
 
     def _noted(self, action: Action, service: str, **details: int) -> None:
         self._audit.record(action, service=service, revision=self._config.take_revision(), **details)
