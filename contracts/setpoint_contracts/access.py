@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command, Result
 from setpoint_contracts.errors import Code
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import Kid, PrincipalName, ServiceGlob
 from setpoint_contracts.numbers import INTEGRAL
 from setpoint_contracts.sealing import COMPACT_JWE
@@ -20,7 +21,7 @@ MAX_GLOBS = 100
 DEFAULT_GRACE_S = 300
 
 
-class PublicJwk(BaseModel):
+class PublicJwk(Model):
     """An Ed25519 public key (RFC 8037)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

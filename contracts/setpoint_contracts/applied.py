@@ -2,9 +2,10 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from setpoint_contracts.commands import Command, Result
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import InstanceName, ServiceName
 from setpoint_contracts.numbers import Count
 from setpoint_contracts.timestamps import TimeParam, Timestamp
@@ -13,7 +14,7 @@ from setpoint_contracts.tokens import Permission
 MAX_REPORT_BYTES = 4096
 
 
-class AppliedReport(BaseModel):
+class AppliedReport(Model):
     """Retained on ``config/applied/{service}/{instance}`` by a service; cleared by an empty payload."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import ServiceName
 from setpoint_contracts.numbers import Integer
 from setpoint_contracts.timestamps import Timestamp
@@ -30,7 +31,7 @@ class Action(StrEnum):
     PERMISSION_DENIED = "permission_denied"
 
 
-class AuditEvent(BaseModel):
+class AuditEvent(Model):
     """Published at least once on ``audit/config/{action}``; holds no config value and no secret."""
 
     model_config = ConfigDict(extra="forbid")

@@ -7,10 +7,11 @@ noun modules are imported by the package.
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import ConfigDict, Field, StrictBool
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.errors import Code
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import Reason
 from setpoint_contracts.tokens import Permission
 
@@ -31,13 +32,13 @@ class Scope(StrEnum):
     """Not narrowed."""
 
 
-class Result(BaseModel):
+class Result(Model):
     """What a command answers with."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Command(BaseModel):
+class Command(Model):
     """The parameters of one command; an unknown parameter is refused.
 
     A concrete command says its ``name``, what it ``needs``, and its ``result``; further which ``errors`` it can give

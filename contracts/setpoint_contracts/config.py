@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, ChangeResult, Command, Result
 from setpoint_contracts.errors import Code
 from setpoint_contracts.misfits import misfit_at
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import ConfigKey, PrincipalName, ServiceName
 from setpoint_contracts.numbers import INTEGRAL, MAX_INTEGER, Count, Integer, PageLimit
 from setpoint_contracts.sealing import COMPACT_JWE
@@ -28,7 +29,7 @@ ExpectedVersion = Annotated[
 ]
 
 
-class Head(BaseModel):
+class Head(Model):
     """Which state of a service this is."""
 
     model_config = ConfigDict(extra="forbid")
@@ -51,7 +52,7 @@ class ConfigDocument(Head):
     deleted: Literal[True] | None = None
 
 
-class Difference(BaseModel):
+class Difference(Model):
     """One difference between two configs; ``path`` is a JSON Pointer (RFC 6901). Arrays are replaced whole."""
 
     model_config = ConfigDict(extra="forbid")
@@ -214,7 +215,7 @@ class Delete(Change):
     expected_version: ExpectedVersion = None
 
 
-class OneChange(BaseModel):
+class OneChange(Model):
     """One of the changes of ``apply``: what ``set``, ``patch`` or ``delete`` would take."""
 
     model_config = ConfigDict(

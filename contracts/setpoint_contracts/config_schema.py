@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import ConfigDict, Field, StrictBool
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command, Result
 from setpoint_contracts.config import UPDATED
 from setpoint_contracts.errors import Code
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import PrincipalName, ServiceName
 from setpoint_contracts.numbers import PageLimit
 from setpoint_contracts.timestamps import Timestamp
@@ -22,7 +23,7 @@ PUBLISHED = "config/schema/{service}"
 JsonSchema = Annotated[dict[str, Any], Field(alias="schema", description="A JSON Schema, 2020-12.")]
 
 
-class Failure(BaseModel):
+class Failure(Model):
     """One thing of a config that does not fit its schema. It holds no value of the config."""
 
     model_config = ConfigDict(extra="forbid")
@@ -32,7 +33,7 @@ class Failure(BaseModel):
     keyword: str = Field(description="The keyword of JSON Schema that it does not fit.")
 
 
-class SchemaHead(BaseModel):
+class SchemaHead(Model):
     """Whose schema it is, and since when."""
 
     model_config = ConfigDict(extra="forbid", serialize_by_alias=True)

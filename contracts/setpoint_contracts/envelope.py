@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.errors import Code
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import Jti
 from setpoint_contracts.numbers import Integer
 from setpoint_contracts.timestamps import Timestamp
@@ -14,7 +15,7 @@ NumericDate = Annotated[float, Field(strict=True, ge=0, le=253402300799)]
 """Seconds since the epoch, with or without a fraction (RFC 7519 section 2); until the year 9999."""
 
 
-class Claims(BaseModel):
+class Claims(Model):
     """What a signed command says. Unknown claims are refused; ``reply_to`` set to null asks for no reply."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -23,14 +24,14 @@ class Claims(BaseModel):
     aud: Annotated[str, Field(strict=True)]
     iat: NumericDate
     exp: NumericDate
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = Field(default={})
     reply_to: Annotated[str | None, Field(strict=True)] = None
     sub: Annotated[str, Field(strict=True)] | None = None
     iss: Annotated[str, Field(strict=True)] | None = None
     nbf: NumericDate | None = None
 
 
-class ErrorBody(BaseModel):
+class ErrorBody(Model):
     """Why a command was refused."""
 
     model_config = ConfigDict(extra="forbid")
@@ -38,10 +39,10 @@ class ErrorBody(BaseModel):
     code: Code
     message: str
     retryable: bool
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = Field(default={})
 
 
-class Reply(BaseModel):
+class Reply(Model):
     """The answer to a command: ``result`` when ``ok``, else ``error``."""
 
     model_config = ConfigDict(extra="forbid")

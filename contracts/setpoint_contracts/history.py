@@ -9,6 +9,7 @@ from setpoint_contracts.commands import Change, Command, Result
 from setpoint_contracts.config import UPDATED, ChangedServices, Difference, Version, repeated
 from setpoint_contracts.errors import Code
 from setpoint_contracts.misfits import misfit_at
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import ConfigKey, PrincipalName, ProfileName, ServiceName
 from setpoint_contracts.numbers import Count, PageLimit
 from setpoint_contracts.timestamps import TimeParam, Timestamp
@@ -18,7 +19,7 @@ MAX_RESTORED = 1000
 POINTS = ("version", "revision", "time")
 
 
-class HistoryEntry(BaseModel):
+class HistoryEntry(Model):
     """One change of a top-level key. No ``old`` on add, no ``new`` on remove."""
 
     model_config = ConfigDict(extra="forbid")
@@ -62,7 +63,7 @@ class HistoryQuery(Command):
     before: Count | None = Field(default=None, description="Only entries with a smaller id.")
 
 
-class VersionInfo(BaseModel):
+class VersionInfo(Model):
     """One version of a service, without its config; ``deleted`` is true of a tombstone."""
 
     model_config = ConfigDict(extra="forbid")
@@ -146,7 +147,7 @@ class HistoryRestore(Change):
         return tuple((self.needs, service) for service in self.services or (None,))
 
 
-class Point(BaseModel):
+class Point(Model):
     """What to compare: a service at a version, as it was at a revision or a time, or as a profile holds it."""
 
     model_config = ConfigDict(
@@ -167,7 +168,7 @@ class Point(BaseModel):
         return self
 
 
-class Compared(BaseModel):
+class Compared(Model):
     """Which version was compared; 0 and ``deleted`` when the service was not there, or not in the profile."""
 
     model_config = ConfigDict(extra="forbid")

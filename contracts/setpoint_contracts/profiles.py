@@ -2,12 +2,13 @@
 
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import ConfigDict, Field, StrictBool, StringConstraints
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Change, Command, Result
 from setpoint_contracts.config import UPDATED, ChangedServices, Config
 from setpoint_contracts.errors import Code
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import PrincipalName, ProfileName, ServiceName
 from setpoint_contracts.numbers import Count, Integer
 from setpoint_contracts.timestamps import Timestamp
@@ -20,7 +21,7 @@ Description = Annotated[str, StringConstraints(strict=True, max_length=500)]
 Named = Annotated[ProfileName, Field(alias="name")]
 
 
-class Profile(BaseModel):
+class Profile(Model):
     """A profile without what it holds."""
 
     model_config = ConfigDict(extra="forbid")

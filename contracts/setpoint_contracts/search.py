@@ -2,15 +2,16 @@
 
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from setpoint_contracts.commands import Command, Result
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import ConfigKey, ServiceName
 from setpoint_contracts.numbers import PageLimit
 from setpoint_contracts.tokens import Permission
 
 
-class Match(BaseModel):
+class Match(Model):
     """A top-level key that matches, by its name or in its value."""
 
     model_config = ConfigDict(extra="forbid")

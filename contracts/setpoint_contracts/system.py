@@ -3,11 +3,12 @@
 from typing import ClassVar, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from setpoint_contracts.audit import Action
 from setpoint_contracts.commands import Command, Result, Scope
 from setpoint_contracts.config import UPDATED
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import PrincipalName, ServiceGlob
 from setpoint_contracts.numbers import Count, Integer
 from setpoint_contracts.timestamps import Timestamp
@@ -20,7 +21,7 @@ PROTOCOL = 1
 Mode = Literal["starting", "active", "read_only", "standby"]
 
 
-class Limits(BaseModel):
+class Limits(Model):
     """What the daemon takes at most; bytes and seconds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -116,7 +117,7 @@ class EpochAdvance(Command):
     )
 
 
-class Health(BaseModel):
+class Health(Model):
     """Retained on ``system/health/config-manager``; ``ok`` is false in the Last Will and on a clean stop."""
 
     model_config = ConfigDict(extra="forbid")
@@ -130,7 +131,7 @@ class Health(BaseModel):
     mode: Mode
 
 
-class EpochClaim(BaseModel):
+class EpochClaim(Model):
     """The writer's claim, retained on ``config/epoch``."""
 
     model_config = ConfigDict(extra="forbid")

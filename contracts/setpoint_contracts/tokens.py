@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal, Self
 
 from joserfc.jwk import OctKey, OKPKey
 from joserfc.util import to_str, urlsafe_b64encode
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.misfits import line, misfits
+from setpoint_contracts.model import Model
 from setpoint_contracts.names import Kid, PrincipalName, ServiceGlob
 from setpoint_contracts.timestamps import Timestamp
 
@@ -64,7 +65,7 @@ def _printable(name: str) -> str:
     return name if _PLAIN_NAME.fullmatch(name) and len(name) != _KEY_LENGTH else "there"
 
 
-class Token(BaseModel):
+class Token(Model):
     """A token as its file holds it: RFC 7517 with ``name`` and ``role``, perhaps ``services`` and ``expires_at``.
 
     ``d`` is there when the holder can sign with an Ed25519 token, and never on the daemon's side.
