@@ -7,13 +7,12 @@ Rules:
 - A schema, whatever it is, must not hold up the writer: regular expressions are those that take linear time, and what
   could take long is counted before it is begun.
 - ``format`` and ``content…`` are remarks, as JSON Schema has it by default; they are not checked.
+- The validator is imported with the first schema: it takes 4 MiB, and many stores have none.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, TypedDict
-
-import jsonschema_rs
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import DIALECT, MAX_FAILURES
@@ -21,8 +20,10 @@ from setpointd.errors import BadRequest, Rejected, UnreadableError
 from setpointd.pointers import Step, pointer
 from setpointd.subschemas import DanglingError, EndlessError, Matches, Shape, children
 
+if TYPE_CHECKING:
+    import jsonschema_rs
+
 _VALUE = "the value"
-_PATTERNS = jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 18)
 MAX_PATTERNS = 256
 """A compiled pattern may take 1 MiB; ``^[a-z]{1,64}$`` takes less than 8 KiB."""
 CHEAP_STEPS = 4_000_000
@@ -57,8 +58,6 @@ class Schema:
         try:
             self._validator = _compile(schema)
             self._shape = Shape(schema, _matcher)
-        except jsonschema_rs.ValidationError as error:
-            raise _refused(error) from None
         except DanglingError as error:
             raise _bad("", f"the reference {error.args[0]} leads to no schema in it", "dangling_ref") from None
         except EndlessError:
@@ -128,14 +127,19 @@ def schema_invalid(service: str, failing: list[Failing], advice: str = "") -> Re
     return Rejected(Code.SCHEMA_INVALID, message + advice, service=service, errors=failing)
 
 
-def _compile(schema: dict[str, Any]) -> jsonschema_rs.Validator:
-    return jsonschema_rs.Draft202012Validator(
-        schema,
-        validate_formats=False,
-        offline=True,
-        mask=_VALUE,
-        pattern_options=_PATTERNS,
-    )
+def _compile(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
+    import jsonschema_rs  # noqa: PLC0415 - see the rules above
+
+    try:
+        return jsonschema_rs.Draft202012Validator(
+            schema,
+            validate_formats=False,
+            offline=True,
+            mask=_VALUE,
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=1 << 20, dfa_size_limit=1 << 18),
+        )
+    except jsonschema_rs.ValidationError as error:
+        raise _refused(error) from None
 
 
 def _matcher(pattern: str) -> Matches:
@@ -165,7 +169,7 @@ def _members(value: Any, path: tuple[Step, ...]) -> Iterator[tuple[tuple[Step, .
         yield from _members(child, (*path, step))
 
 
-def _refused(error: jsonschema_rs.ValidationError) -> BadRequest:
+def _refused(error: "jsonschema_rs.ValidationError") -> BadRequest:
     if error.kind.name == "format":  # by the meta-schema only a pattern has one that is checked
         return _bad(
             ".".join(map(str, error.instance_path)),
@@ -179,7 +183,7 @@ def _bad(where: str, message: str, kind: str) -> BadRequest:
     return BadRequest(f"schema.{where}" if where else "schema", message, kind)
 
 
-def _failing(error: jsonschema_rs.ValidationError) -> Failing:
+def _failing(error: "jsonschema_rs.ValidationError") -> Failing:
     return {
         "pointer": pointer(error.instance_path),
         "message": error.message[:_MAX_WORDS],
