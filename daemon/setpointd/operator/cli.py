@@ -8,10 +8,12 @@ Rules:
 - Nothing that is made can be read by others, whatever umask the caller had.
 """
 
+import gc
 import importlib
 import os
 import sqlite3
 import sys
+from types import ModuleType
 from typing import cast
 
 import click
@@ -45,7 +47,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        return cast("click.Command", importlib.import_module(module).command)
+        return cast("click.Command", _imported(module).command)
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -90,6 +92,21 @@ def main() -> int:
     except OSError as error:
         named = f"{error.filename}: " if isinstance(error.filename, str) else ""
         return _fail(named + (error.strerror or str(error)), 1)
+
+
+def _imported(module: str) -> ModuleType:
+    """Import the module of a command with all that it needs, which is most of what a start takes.
+
+    What is imported stays, so nobody looks through it for garbage, now or later. And ``structlog`` is kept from taking
+    ``rich`` along where that happens to be installed: 3 MiB, for tracebacks that no line of ours shows.
+    """
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None: as if it were not there
+    gc.disable()
+    try:
+        return importlib.import_module(module)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _one_line(error: click.ClickException) -> str:
