@@ -174,7 +174,7 @@ async def _until_signal(connection: Connection, chores: Chores, retention: Reten
         logger().info("stopping")
         deadline = time.monotonic() + STOP_S
         while not connected.done():
-            # More than once: up to Python 3.11 asyncio.wait_for, which aiomqtt looks with, can lose a cancellation.
+            # More than once: up to Python 3.11 asyncio.wait_for, which aiomqtt waits with, can lose a cancellation.
             if not connection.stop() or time.monotonic() > deadline:
                 connected.cancel()
             await asyncio.wait({connected}, timeout=STOP_AGAIN_S)

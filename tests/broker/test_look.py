@@ -10,8 +10,9 @@ import aiomqtt
 import mqtt5
 import pytest
 
-from setpointd.broker.look import Retained, look, wait_for
+from setpointd.broker.look import Retained, look
 from setpointd.broker.session import connect
+from setpointd.broker.waiting import wait_for
 from setpointd.errors import BrokerLostError
 from setpointd.messages import Outbound
 from setpointd.settings import Settings

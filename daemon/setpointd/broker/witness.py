@@ -68,18 +68,24 @@ class Witness:
             spoken = self._health(said, sight)
             return spoken is not None and _life(spoken) != known
 
-        await look.wait_for(self._settings, self._topics.health, is_news, wait_s=PROOF_HOLDS_S)
+        await self._wait_for(is_news, wait_s=PROOF_HOLDS_S)
 
     async def _ask(self, sight: Sight, answers: Callable[[Spoken], bool]) -> str | None:
         def counts(said: Retained) -> bool:
             spoken = self._health(said, sight)
             return spoken is not None and answers(spoken)
 
-        said = await look.wait_for(
-            self._settings, self._topics.health, counts, ask=self._topics.look_ask, wait_s=PROOF_OF_LIFE_S
-        )
+        said = await self._wait_for(counts, ask=self._topics.look_ask, wait_s=PROOF_OF_LIFE_S)
         answer = None if said is None else self._health(said, sight)
         return str(_instance(answer)) if answer is not None and _is_ok(answer) else None
+
+    async def _wait_for(
+        self, is_awaited: Callable[[Retained], bool], *, ask: str | None = None, wait_s: float
+    ) -> Retained | None:
+        """Wait for a health document."""
+        from setpointd.broker import waiting  # noqa: PLC0415 - large, and most starts wait for nobody
+
+        return await waiting.wait_for(self._settings, self._topics.health, is_awaited, ask=ask, wait_s=wait_s)
 
     def _health(self, said: Retained, sight: Sight) -> Spoken | None:
         return listen(self._topics.health, said, self._keys, sight.others)

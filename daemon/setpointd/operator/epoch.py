@@ -11,7 +11,7 @@ import click
 from setpoint_contracts import Topics
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.app import only_daemon
-from setpointd.broker import look
+from setpointd.broker import waiting
 from setpointd.broker.sight import Sight
 from setpointd.broker.witness import Witness, retainable
 from setpointd.errors import BrokerLostError, OperatorError
@@ -59,7 +59,7 @@ async def _advance(settings: Settings) -> dict[str, Any]:
     try:
         sight = await _look(Witness(settings, keys), current, own, topics, keys)
         if sight.foreign:  # another store's claim would hold the daemon back at its start
-            await look.clear(settings, topics.epoch)
+            await waiting.clear(settings, topics.epoch)
     except BrokerLostError as error:
         raise OperatorError(f"the store was not changed: {where} cannot be asked: {error.args[0]}") from None
     with writing(settings.data_dir, _stamp()) as tx:
