@@ -22,38 +22,42 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _NUMBERS = frozenset({int, float})
 
 
-def differences(old: Object, new: Object) -> list[dict[str, Json]]:
-    """List what makes ``new`` out of ``old``, as ``{"op","path","old","new"}`` in the order of the keys."""
-    return list(_differences("", old, new))
+def changed_keys(old: Object, new: Object) -> list[str]:
+    """List the top-level keys that differ, in their order."""
+    changed = [key for key, value in old.items() if key not in new or not _same(value, new[key])]
+    changed.extend(new.keys() - old.keys())
+    return sorted(changed)
 
 
-def _differences(path: str, old: Object, new: Object) -> Iterator[dict[str, Json]]:
-    for key in sorted(old.keys() | new.keys()):
-        both = key in old and key in new
-        nested = both and _is_object(old[key]) and _is_object(new[key])
-        if both and not nested and _same(old[key], new[key]):
-            continue
+def differences(old: Object, new: Object, keys: list[str] | None = None) -> list[dict[str, Json]]:
+    """List what makes ``new`` out of ``old``, as ``{"op","path","old","new"}`` in the order of the keys.
+
+    ``keys``: the ``changed_keys``, where they are known already.
+    """
+    return list(_differences("", old, new, changed_keys(old, new) if keys is None else keys))
+
+
+def _differences(path: str, old: Object, new: Object, keys: list[str]) -> Iterator[dict[str, Json]]:
+    for key in keys:
         here = f"{path}/{escaped(key)}"
-        if nested:
-            yield from _differences(here, old[key], new[key])
-        elif both:
-            yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
-        elif key in new:
+        if key not in old:
             yield {"op": "add", "path": here, "new": new[key]}
-        else:
+        elif key not in new:
             yield {"op": "remove", "path": here, "old": old[key]}
+        elif _is_object(was := old[key]) and _is_object(will := new[key]):
+            yield from _differences(here, was, will, changed_keys(was, will))
+        else:
+            yield {"op": "replace", "path": here, "old": old[key], "new": new[key]}
 
 
 def _is_object(value: Json) -> bool:
     return isinstance(value, dict) and not is_secret(value)  # what stands for a secret is one value
 
 
-def key_changes(old: Object, new: Object) -> list[KeyChange]:
-    """List the top-level keys that differ, with both values as JSON text."""
+def key_changes(old: Object, new: Object, keys: list[str] | None = None) -> list[KeyChange]:
+    """List the top-level keys that differ, with both values as JSON text; ``keys`` as in ``differences``."""
     changes = []
-    for key in sorted(old.keys() | new.keys()):
-        if key in old and key in new and _same(old[key], new[key]):
-            continue
+    for key in changed_keys(old, new) if keys is None else keys:
         was = strictjson.canonical(old[key]) if key in old else None
         will = strictjson.canonical(new[key]) if key in new else None
         op = "add" if was is None else "remove" if will is None else "replace"

@@ -13,7 +13,7 @@ from setpoint_contracts.config import MAX_CONFIG_KEYS
 from setpoint_contracts.redaction import MEMBER, secrets_in
 from setpoint_contracts.system import Limits
 from setpointd.call import Call
-from setpointd.difference import differences
+from setpointd.difference import changed_keys, differences
 from setpointd.errors import BadRequest, Rejected, VersionConflict
 from setpointd.handlers.secret_values import Path, SecretValues, check_count
 from setpointd.records import Document
@@ -77,13 +77,14 @@ def put(
     old = (before and before.config) or {}
     content = _content(values, schema, config, None if restored else old, "patch" if cause.op == "patch" else "config")
     _check_size(content.clear, content.text, call.limits)
-    diff = differences(old, content.shown)
-    if before is not None and before.config is not None and not diff:
+    keys = changed_keys(old, content.shown)
+    if before is not None and before.config is not None and not keys:
         return Result(before, changed=False, diff=[])
     if schema is not None and (failing := schema.failing(content.clear, content.text)):
         raise schema_invalid(service, failing)
     values.keep(tx)
-    return Result(_write(tx, service, before, content.shown, cause), changed=True, diff=diff)
+    document = _write(tx, service, before, content.shown, cause, keys, content.shown_text)
+    return Result(document, changed=True, diff=differences(old, content.shown, keys))
 
 
 def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
@@ -94,11 +95,12 @@ def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A config in clear, as JSON too, and as it is shown and stored."""
+    """A config in clear and as it is shown and stored, each as JSON too."""
 
     clear: dict[str, Any]
     text: str
     shown: dict[str, Any]
+    shown_text: str
 
 
 def _content(
@@ -113,13 +115,17 @@ def _content(
     if schema is not None:
         places |= schema.secret_places(values.service, config)
     check_count(places)
-    return _Content(config, text, values.concealed(config, places) if places else config)
+    if not places:
+        return _Content(config, text, config, text)
+    shown = values.concealed(config, places)
+    return _Content(config, text, shown, strictjson.dumps(shown))
 
 
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:
     """Make a tombstone of a service that lives."""
-    diff = differences(before.config or {}, {})
-    return Result(_write(tx, before.service, before, None, cause), changed=True, diff=diff)
+    old = before.config or {}
+    keys = changed_keys(old, {})
+    return Result(_write(tx, before.service, before, None, cause, keys), changed=True, diff=differences(old, {}, keys))
 
 
 def become(tx: Tx, call: Call, service: str, config: dict[str, Any] | None, cause: Cause) -> Result | None:
@@ -151,9 +157,25 @@ def become_all(tx: Tx, call: Call, contents: Mapping[str, dict[str, Any] | None]
     return Result(results=results, unchanged=len(contents) - len(results))
 
 
-def _write(tx: Tx, service: str, before: Document | None, config: dict[str, Any] | None, cause: Cause) -> Document:
+def _write(
+    tx: Tx,
+    service: str,
+    before: Document | None,
+    config: dict[str, Any] | None,
+    cause: Cause,
+    keys: list[str],
+    text: str | None = None,
+) -> Document:
     return tx.config.write_version(
-        service, before, config, op=cause.op, reason=cause.reason, action=cause.action, **cause.details
+        service,
+        before,
+        config,
+        op=cause.op,
+        reason=cause.reason,
+        action=cause.action,
+        text=text,
+        changed=keys,
+        **cause.details,
     )
 
 

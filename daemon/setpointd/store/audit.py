@@ -13,6 +13,7 @@ from setpoint_contracts.audit import Action
 from setpointd.errors import UnreadableError
 from setpointd.records import Stamp
 from setpointd.store.chain import MEMBERS, START, Link, follow
+from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.sql import Reading, Writing, stored_json
 
@@ -22,6 +23,10 @@ SCANNED_ROWS = 5000
 PAGE_BYTES = 256 * 1024
 
 _OPTIONAL = ("service", "request_id", "revision")
+_INSERT = (
+    f"INSERT INTO audit_log ({MEMBERS}, prev_hash, hash) VALUES (:id, :action, :user, :service, :timestamp,"  # noqa: S608
+    " :request_id, :revision, :details_json, :prev_hash, :hash)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +105,17 @@ class AuditReads(Reading):
 class AuditWrites(AuditReads, Writing):
     """Writes of audit events."""
 
-    def __init__(self, db: Database, stamp: Stamp, outbox: OutboxWrites) -> None:
+    def __init__(self, db: Database, stamp: Stamp, outbox: OutboxWrites, known: Known) -> None:
         super().__init__(db)
         self._stamp = stamp
         self._outbox = outbox
+        self._known = known
 
     def record(
         self, action: Action, *, service: str | None = None, revision: int | None = None, **details: Any
     ) -> None:
         """Record an event and have it published. ``details`` must hold no config value and no secret."""
-        # Read anew each time: whoever else writes, and whatever was undone, this is what the row follows.
-        row = self._one("SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1")
-        last = START if row is None else Link(*row)
+        last = self._known.event or self._last()
         members = {
             "id": last.id + 1,
             "action": action,
@@ -123,14 +127,13 @@ class AuditWrites(AuditReads, Writing):
             "details_json": strictjson.dumps(details),
         }
         link = last.then(tuple(members.values()))
-        self._do(
-            f"INSERT INTO audit_log ({MEMBERS}, prev_hash, hash) VALUES (:id, :action, :user, :service, :timestamp,"  # noqa: S608
-            " :request_id, :revision, :details_json, :prev_hash, :hash)",
-            **members,
-            prev_hash=last.hash,
-            hash=link.hash,
-        )
+        self._do(_INSERT, **members, prev_hash=last.hash, hash=link.hash)
+        self._known.event = link
         self._outbox.add_event(link.id)
+
+    def _last(self) -> Link:
+        row = self._one("SELECT id, hash FROM audit_log ORDER BY id DESC LIMIT 1")
+        return START if row is None else Link(*row)
 
 
 def _head(row: sqlite3.Row) -> dict[str, Any]:

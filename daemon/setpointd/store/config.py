@@ -202,16 +202,19 @@ class ConfigWrites(ConfigReads, Writing):
         op: str,
         reason: str | None,
         action: Action | None = None,
+        text: str | None = None,
+        changed: list[str] | None = None,
         **details: Any,
     ) -> Document:
         """Make the next version of a service; ``config`` None makes a tombstone.
 
         ``base`` is the version that this one follows, None for a service that never was. Writes state, keys, version,
         history, audit event and outbox rows; ``action`` None is that of writing, or of deleting, and ``details`` stand
-        in the event. Raises ``VersionConflict`` when the service is not at ``base`` any more.
+        in the event. Who has them at hand gives ``config`` as JSON, and the top-level keys that ``changed``. Raises
+        ``VersionConflict`` when the service is not at ``base`` any more.
         """
-        changes = key_changes((base and base.config) or {}, config or {})
-        document = self._put(service, base, config, changes, op=op, reason=reason)
+        changes = key_changes((base and base.config) or {}, config or {}, changed)
+        document = self._put(service, base, config, changes, op=op, reason=reason, text=text)
         self._audit.record(
             action or (Action.DELETE_CONFIG if document.deleted else Action.UPDATE_CONFIG),
             service=service,
@@ -247,6 +250,7 @@ class ConfigWrites(ConfigReads, Writing):
         *,
         op: str,
         reason: str | None,
+        text: str | None = None,
         above: int = 0,
         checked: bool = True,
     ) -> Document:
@@ -259,7 +263,8 @@ class ConfigWrites(ConfigReads, Writing):
             updated_by=self._stamp.by,
             config=config,
         )
-        text = None if config is None else strictjson.dumps(config)
+        if text is None and config is not None:
+            text = strictjson.dumps(config)
         if text is not None and checked:
             self.check_update(document, len(text.encode()))
         self._move_state(document, base)
@@ -336,21 +341,15 @@ class ConfigWrites(ConfigReads, Writing):
         )
 
     def _write_keys(self, document: Document, changes: Iterable[KeyChange]) -> None:
-        for change in changes:
-            if change.new is None:
-                self._do(
-                    "DELETE FROM config_kv WHERE service = :service AND key = :key",
-                    service=document.service,
-                    key=change.key,
-                )
-            else:
-                self._do(
-                    "INSERT INTO config_kv (service, key, value_json) VALUES (:service, :key, :value)"
-                    " ON CONFLICT (service, key) DO UPDATE SET value_json = excluded.value_json",
-                    service=document.service,
-                    key=change.key,
-                    value=change.new,
-                )
+        rows = [{"service": document.service, "key": change.key, "value": change.new} for change in changes]
+        self._do_many(
+            "INSERT INTO config_kv (service, key, value_json) VALUES (:service, :key, :value)"
+            " ON CONFLICT (service, key) DO UPDATE SET value_json = excluded.value_json",
+            [row for row in rows if row["value"] is not None],
+        )
+        gone = [row for row in rows if row["value"] is None]
+        if gone:
+            self._do_many("DELETE FROM config_kv WHERE service = :service AND key = :key", gone)
 
 
 def _document(row: sqlite3.Row) -> Document:

@@ -28,6 +28,7 @@ from setpointd.errors import StoreError
 from setpointd.log import logger
 from setpointd.records import Stamp
 from setpointd.store.files import BUSY_TIMEOUT_S, LOCK_WAIT_S, open_reader, open_writer, writer_lock
+from setpointd.store.known import Known
 from setpointd.store.snapshot import Snapshot
 from setpointd.store.tx import Tx
 
@@ -203,7 +204,8 @@ class Store:
         try:
             with self._lock():
                 with self._writer.atomic():
-                    outcomes = [self._run(job) for job in batch]
+                    known = Known()
+                    outcomes = [self._run(job, known) for job in batch]
                 if self._scrubs:
                     self._scrub()
         except Exception as error:  # noqa: BLE001 - the edge of the writer loop: it must outlive any batch
@@ -223,8 +225,8 @@ class Store:
         except sqlite3.Error as error:  # what was to be committed is
             _store_error(error)
 
-    def _run(self, job: _Job) -> _Outcome:
-        tx = Tx(self._writer, job.stamp)
+    def _run(self, job: _Job, known: Known) -> _Outcome:
+        tx = Tx(self._writer, job.stamp, known)
         try:
             with tx.savepoint():
                 return _Outcome(job, job.run(tx))

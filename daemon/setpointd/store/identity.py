@@ -1,13 +1,15 @@
 """Whose store this is, and how far it is: ``config_epoch``, one row."""
 
 import sqlite3
-from typing import Any
+from dataclasses import replace
 
+from sqlite_utils import Database
 from typing_extensions import override
 
 from setpoint_contracts.numbers import MAX_INTEGER
 from setpointd.errors import StoreError
 from setpointd.records import Identity
+from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing
 
 
@@ -24,19 +26,17 @@ class IdentityReads(Reading):
 
 
 class IdentityWrites(IdentityReads, Writing):
-    """Writes of the store's identity, which is read once: in a transaction nobody else can change it."""
+    """Writes of the store's identity."""
 
-    _now: Identity | None = None
+    def __init__(self, db: Database, known: Known) -> None:
+        super().__init__(db)
+        self._known = known
 
     @override
     def now(self) -> Identity:
-        if self._now is None:
-            self._now = super().now()
-        return self._now
-
-    def forget(self) -> None:
-        """Read it again: what was written may have been undone."""
-        self._now = None
+        if self._known.identity is None:
+            self._known.identity = super().now()
+        return self._known.identity
 
     def establish(self, store_id: str) -> None:
         """Make this a store: once, when it is new."""
@@ -47,30 +47,35 @@ class IdentityWrites(IdentityReads, Writing):
 
     def next_revision(self) -> int:
         """Move to the next revision and return it."""
-        return int(self._change("revision = revision + 1").revision)
+        own = self.now()
+        return self._become(Identity(own.store_id, own.epoch, own.revision + 1, own.instance)).revision
 
     def take_over(self, instance: str, now: float) -> Identity:
         """Begin the next epoch as its writer."""
-        epoch = next_epoch(self.now().epoch, now)
-        return self._change("epoch = :epoch, instance = :instance", epoch=epoch, instance=instance)
+        own = self.now()
+        epoch = next_epoch(own.epoch, now)
+        return self._become(replace(own, epoch=epoch, instance=instance))
 
     def remember(self, instance: str) -> Identity:
         """Note which daemon runs on this store, without making it the writer."""
-        return self._change("instance = :instance", instance=instance)
+        return self._become(replace(self.now(), instance=instance))
 
     def advance(self, seen_epoch: int, seen_revision: int, now: float, *, further: int = 0) -> Identity:
         """Go to an epoch, perhaps some further, and a revision above the store's own and what was seen elsewhere."""
         own = self.now()
-        return self._change(
-            "epoch = :epoch, revision = :revision",
-            epoch=next_epoch(max(own.epoch, seen_epoch), now) + further,
-            revision=max(own.revision, seen_revision) + 1,
-        )
+        epoch = next_epoch(max(own.epoch, seen_epoch), now) + further
+        revision = max(own.revision, seen_revision) + 1
+        return self._become(replace(own, epoch=epoch, revision=revision))
 
-    def _change(self, what: str, **values: Any) -> Identity:
-        row = self._one(f"UPDATE config_epoch SET {what} RETURNING store_id, epoch, revision, instance", **values)  # noqa: S608
-        self._now = _identity(row)
-        return self._now
+    def _become(self, identity: Identity) -> Identity:
+        self._do(
+            "UPDATE config_epoch SET epoch = :epoch, revision = :revision, instance = :instance",
+            epoch=identity.epoch,
+            revision=identity.revision,
+            instance=identity.instance,
+        )
+        self._known.identity = identity
+        return identity
 
 
 def _identity(row: sqlite3.Row | None) -> Identity:

@@ -18,6 +18,7 @@ from setpointd.store.audit import AuditWrites
 from setpointd.store.config import ConfigWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
+from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.profiles import ProfileWrites
 from setpointd.store.pruning import PruneWrites
@@ -30,8 +31,9 @@ from setpointd.store.tokens import TokenWrites
 
 
 class Tx(Snapshot):
-    """A transaction. ``stamp`` says who writes, when, and in which request.
+    """One job of a transaction. ``stamp`` says who writes, when, and in which request.
 
+    ``known`` is shared by the jobs of a transaction that follow one another, so that each need not read it anew.
     ``scrubs``: it has overwritten something that must not stay behind in the write-ahead log.
     """
 
@@ -47,17 +49,19 @@ class Tx(Snapshot):
     outbox: OutboxWrites
     pruning: PruneWrites
 
-    def __init__(self, db: Database, stamp: Stamp) -> None:
+    def __init__(self, db: Database, stamp: Stamp, known: Known | None = None) -> None:
+        known = Known() if known is None else known
         self._db = db
+        self._known = known
         self.stamp = stamp
         self.scrubs = False
-        self.identity = IdentityWrites(db)
+        self.identity = IdentityWrites(db, known)
         self.outbox = OutboxWrites(db)
-        self.audit = AuditWrites(db, stamp, self.outbox)
+        self.audit = AuditWrites(db, stamp, self.outbox, known)
         self.tokens = TokenWrites(db, stamp, self.audit)
         self.replies = ReplyWrites(db)
         self.pruning = PruneWrites(db, stamp, self.audit)
-        self.history = HistoryWrites(db, stamp)
+        self.history = HistoryWrites(db, stamp, known)
         self.search = SearchReads(db)
         self.secrets = SecretWrites(db)
         self.config = ConfigWrites(db, stamp, self.identity, self.history, self.secrets, self.audit, self.outbox)
@@ -78,7 +82,7 @@ class Tx(Snapshot):
             yield
         except BaseException:
             self.config.revision = revision
-            self.identity.forget()
+            self._known.forget()
             if self._db.conn.in_transaction:  # else SQLite gave the whole transaction up
                 run("ROLLBACK TO part")
                 run("RELEASE part")
