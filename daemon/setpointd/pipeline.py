@@ -59,10 +59,6 @@ class _Attempt:
     at: str
 
 
-class _Undo(Exception):  # noqa: N818 - a way out of a savepoint, not an error
-    """A dry run is over: its writes are undone, its result stands."""
-
-
 class Pipeline:
     """What becomes of a message. ``clock`` gives POSIX seconds; ``keyring`` changes with the tokens of the store."""
 
@@ -299,14 +295,15 @@ class Pipeline:
 
 
 def _apply(entry: Entry, command: Command, call: Call, tx: Tx, *, dry_run: bool) -> Result:
-    """Run a handler in a savepoint, which a refusal or a dry run undoes."""
-    result = Result()
+    """Run a handler; a refusal or a dry run undoes what it wrote. Nothing else of the job is written before it."""
+    result: Result
     try:
-        with tx.savepoint():
-            result = entry.handler(tx, call, command)
-            if dry_run:
-                raise _Undo  # noqa: TRY301 - leaving the savepoint is the point
-    except _Undo:
+        result = entry.handler(tx, call, command)
+    except Rejected:
+        tx.undo()
+        raise
+    if dry_run:
+        tx.undo()
         call.undone()
         result.members["dry_run"] = True
     return result

@@ -68,6 +68,12 @@ class Tx(Snapshot):
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
         self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
 
+    def undo(self) -> None:
+        """Undo all that the job has written so far, and let it go on; within its savepoint, which stays."""
+        self.config.revision = None
+        self._known.forget()
+        self._db.conn.execute("ROLLBACK TO part")
+
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
         """A part of the job that is undone when it raises, the revision that it took included.
