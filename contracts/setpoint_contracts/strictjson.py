@@ -16,6 +16,8 @@ integer. A boolean is no number.
 
 import json
 import math
+from collections.abc import Callable
+from json import encoder
 from typing import Any, NoReturn
 
 from setpoint_contracts import outline
@@ -61,7 +63,7 @@ def loads_stored(text: str) -> Any:
 
 def dumps(value: Any) -> str:
     """Write compact JSON, keys in the order given. What ``loads`` read, this writes, up to the spelling of numbers."""
-    return _ENCODER.encode(value)
+    return _write(value)
 
 
 def canonical(value: Any) -> str:
@@ -69,9 +71,9 @@ def canonical(value: Any) -> str:
 
     Keys are sorted. 1 and 1.0 are the same, and true is neither (Python's ``==`` takes all three for one).
     """
-    text = _CANONICAL.encode(value)
+    text = _write_sorted(value)
     if ".0" in text or "e+" in text:  # so Python spells every integral float
-        text = _CANONICAL.encode(_STORED.decode(text))
+        text = _write_sorted(_STORED.decode(text))
     return text
 
 
@@ -131,14 +133,29 @@ def _too_deep() -> InvalidJsonError:
     return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
 
 
+def _writer(*, sort_keys: bool) -> Callable[[Any], str]:
+    """Make what ``json.JSONEncoder.encode`` is for compact JSON, but that what it makes for each text is made once.
+
+    There is no check for circles: nothing that was read as JSON has one.
+    """
+    whole = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys, check_circular=False
+    )
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # not CPython
+        return whole.encode
+    parts = make(None, whole.default, encoder.encode_basestring, None, ":", ",", sort_keys, False, False)  # noqa: FBT003
+    return lambda value: "".join(parts(value, 0))
+
+
 # Made once: json.dumps and json.loads with arguments make a new one at every call.
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
 )
 _STORED = json.JSONDecoder(parse_float=_number)
 _LENIENT = json.JSONDecoder(parse_int=float)  # int() refuses very many digits
-_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+_write = _writer(sort_keys=False)
+_write_sorted = _writer(sort_keys=True)
 
 
 def _is_too_deep(value: Any) -> bool:
