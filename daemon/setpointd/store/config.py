@@ -239,7 +239,7 @@ class ConfigWrites(ConfigReads, Writing):
     def renew(self, service: str, base: Document | None, *, op: str, above: int = 0) -> Document:
         """Make a version of what a service holds already, whatever its size; it has no history and no event."""
         config = None if base is None else base.config
-        return self._put(service, base, config, [], op=op, reason=None, above=above, checked=False)
+        return self._put(service, base, config, [], op=op, reason=None, above=above)
 
     def _put(
         self,
@@ -251,12 +251,12 @@ class ConfigWrites(ConfigReads, Writing):
         op: str,
         reason: str | None,
         text: str | None = None,
-        above: int = 0,
-        checked: bool = True,
+        above: int | None = None,
     ) -> Document:
+        """Write all that a version is made of. With ``above`` it is none of a change, and not held against a size."""
         document = Document(
             service=service,
-            version=max(0 if base is None else base.version, above) + 1,
+            version=max(0 if base is None else base.version, above or 0) + 1,
             revision=self.take_revision(),
             epoch=self._identity.now().epoch,
             updated_at=self._stamp.at,
@@ -265,7 +265,7 @@ class ConfigWrites(ConfigReads, Writing):
         )
         if text is None and config is not None:
             text = strictjson.dumps(config)
-        if text is not None and checked:
+        if text is not None and above is None:
             self.check_update(document, len(text.encode()))
         self._move_state(document, base)
         self._insert_version(document, text, op, reason)
