@@ -45,7 +45,7 @@ def loads(data: bytes) -> Any:
         # JSONDecodeError.msg is a fixed phrase of the json module; its str() would carry more.
         msg = f"not JSON: {error.msg}"
         raise InvalidJsonError(msg) from None
-    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _is_too_deep(value):
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH and is_too_deep(value):
         raise _too_deep()
     if b"\\u" in data:  # surrogates cannot come unescaped: the text was UTF-8
         _no_surrogates(value)
@@ -158,7 +158,8 @@ _write = _writer(sort_keys=False)
 _write_sorted = _writer(sort_keys=True)
 
 
-def _is_too_deep(value: Any) -> bool:
+def is_too_deep(value: Any) -> bool:
+    """Whether a value has more than ``MAX_DEPTH`` levels of arrays and objects."""
     # Level by level: the json module reads deeper values than Python code can recurse into.
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):

@@ -11,7 +11,7 @@ Rules:
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from setpoint_contracts import Code, strictjson
@@ -78,8 +78,11 @@ class Schema:
             raise schema_invalid(service, [_TOO_LARGE])
         return places
 
-    def failing(self, config: dict[str, Any], text: str) -> list[Failing]:
-        """List what of a config does not fit, at most so many. ``text`` is the config as JSON."""
+    def failing(self, config: dict[str, Any], text: str, secrets: Collection[tuple[Step, ...]] = ()) -> list[Failing]:
+        """List what of a config does not fit, at most so many. ``text`` is the config as JSON.
+
+        What stands at the places of ``secrets`` is secret as a whole: of that, no part is named.
+        """
         places = text.count(",") + text.count("{") + text.count("[")  # no fewer than it has values
         if self._shape.weight * places > CHEAP_STEPS and self._shape.cost(config, MAX_STEPS) > MAX_STEPS:
             return [_TOO_LARGE]
@@ -87,7 +90,7 @@ class Schema:
             return []
         if self._shape.cost(config, MAX_TOLD_STEPS) > MAX_TOLD_STEPS:
             return [{"pointer": "", "message": "it does not fit; it is too large to say where", "keyword": ""}]
-        return list(_first(map(_failing, self._validator.iter_errors(config))))
+        return list(_first(_failing(error, secrets) for error in self._validator.iter_errors(config)))
 
 
 class Schemas:
@@ -183,12 +186,12 @@ def _bad(where: str, message: str, kind: str) -> BadRequest:
     return BadRequest(f"schema.{where}" if where else "schema", message, kind)
 
 
-def _failing(error: "jsonschema_rs.ValidationError") -> Failing:
-    return {
-        "pointer": pointer(error.instance_path),
-        "message": error.message[:_MAX_WORDS],
-        "keyword": error.kind.name,
-    }
+def _failing(error: "jsonschema_rs.ValidationError", secrets: Collection[tuple[Step, ...]]) -> Failing:
+    path, message = tuple(error.instance_path), error.message[:_MAX_WORDS]
+    whole = next((place for place in secrets if path[: len(place)] == place), None)
+    if whole is not None:
+        path, message = whole, "the secret does not fit"
+    return {"pointer": pointer(path), "message": message, "keyword": error.kind.name}
 
 
 def _first(failures: Iterator[Failing]) -> Iterator[Failing]:

@@ -155,7 +155,7 @@ async def test_a_secret_is_held_against_the_schema(admin: Caller, service: str) 
     await with_secrets(admin, service)
     error = await admin.error("patch", {"service": service, "patch": {"password": "abc"}})
     assert error["details"]["errors"] == [
-        {"pointer": "/password", "message": "the value is shorter than 4 characters", "keyword": "minLength"}
+        {"pointer": "/password", "message": "the secret does not fit", "keyword": "minLength"}
     ]
     stricter = {"properties": {"password": {"type": "string", "minLength": 100, **SECRET}}}
     refused = await admin.error("schema/set", {"service": service, "schema": stricter})
@@ -248,6 +248,70 @@ async def test_a_config_has_so_many_secrets_at_most(admin: Caller, service: str)
     del config["k0"]
     await admin.ok("set", {"service": service, "config": config})
     assert len(await revealed(admin, service)) == limit
+
+
+async def test_an_object_is_marked_around_a_secret(admin: Caller, service: str) -> None:
+    """It is one secret from then on, with what was one inside; old versions too, and after the others are pruned."""
+    await admin.ok("schema/set", {"service": service, "schema": SCHEMA})
+    for host in ("g", "h"):
+        await admin.ok("set", {"service": service, "config": {"db": {"host": host, "login": {"pin": 1}}}})
+    outer = {"properties": {"db": {**SECRET, "properties": {"login": {"type": "object", **SECRET}}}}}
+    assert (await admin.ok("schema/set", {"service": service, "schema": outer}))["concealed"] is True
+    assert await revealed(admin, service, version=1) == {"/db": {"host": "g", "login": {"pin": 1}}}
+    await admin.ok("patch", {"service": service, "patch": {"db": {"port": 1}}})
+    await admin.ok("history/prune", {"keep_versions": 1})
+    assert await revealed(admin, service) == {"/db": {"host": "h", "login": {"pin": 1}, "port": 1}}
+
+
+async def test_no_part_of_a_secret_is_named(admin: Caller, service: str) -> None:
+    """Not its keys: neither in what does not fit, nor in the differences and refusals that were stored before."""
+    config = {"db": {"login": {"hidden-key": 1}}}
+    params = {"service": service, "config": config}
+    first = admin.sign("set", params)
+    await admin.exchange(admin.topics.command("set"), first)
+    second = admin.sign("patch", {"service": service, "patch": {"db": {"login": {"hidden-key": 2}}}})
+    await admin.exchange(admin.topics.command("patch"), second)
+    narrow = {"properties": {"db": {"properties": {"login": {"maxProperties": 1, "propertyNames": {"maxLength": 10}}}}}}
+    await admin.ok("schema/set", {"service": service, "schema": narrow})
+    refused = admin.sign("patch", {"service": service, "patch": {"db": {"login": {"hidden-key-2": 3}}}})
+    reply = await admin.exchange(admin.topics.command("patch"), refused)
+    assert "hidden-key-2" in str(reply.error)
+    login = {**SECRET, "additionalProperties": {"type": "integer"}, "propertyNames": {"maxLength": 10}}
+    await admin.ok(
+        "schema/set", {"service": service, "schema": {"properties": {"db": {"properties": {"login": login}}}}}
+    )
+    error = await admin.error("set", {"service": service, "config": {"db": {"login": {"hidden-key-3": "x"}}}})
+    assert {failure["pointer"] for failure in error["details"]["errors"]} == {"/db/login"}
+    assert "hidden" not in str(error)
+    for command, payload in (("set", first), ("patch", second), ("patch", refused)):
+        assert "hidden" not in str(await admin.exchange(admin.topics.command(command), payload))
+
+
+async def test_marking_later_keeps_to_the_limit_as_well(admin: Caller, service: str) -> None:
+    """A schema that would make too many secrets of the newest config is refused, also by force."""
+    await admin.ok("set", {"service": service, "config": {"many": list(range(257))}})
+    schema = {"properties": {"many": {"items": SECRET}}}
+    error = await admin.error("schema/set", {"service": service, "schema": schema, "force": True})
+    assert (error["code"], error["details"]) == ("too_large", {"secrets": 257, "max_secrets": 256})
+    await admin.ok("set", {"service": service, "config": {"many": [1, 2]}})
+    await admin.ok("schema/set", {"service": service, "schema": schema})
+    assert await revealed(admin, service, version=1) == {"/many": list(range(257))}
+
+
+async def test_secrets_do_not_nest_beyond_what_a_command_may_hold(admin: Caller, service: str) -> None:
+    """A value that is put into itself again and again is refused in the end, as `bad_request`, and still readable."""
+    await admin.ok("schema/set", {"service": service, "schema": {"properties": {"s": SECRET}}})
+    config = (await admin.ok("set", {"service": service, "config": {"s": 1}}))["config"]
+    value: Any = config["s"]
+    for _ in range(20):
+        value = [value]
+    deeper = await admin.ok("set", {"service": service, "config": {"s": value}})
+    for _ in range(20):
+        config["s"] = [deeper["config"]["s"]]
+        deeper["config"]["s"] = config["s"]
+    error = await admin.error("set", {"service": service, "config": config})
+    assert error["details"]["errors"][0]["type"] == "too_deep"
+    assert "/s" in await revealed(admin, service)
 
 
 # Nowhere

@@ -88,6 +88,22 @@ def test_two_values_never_share_a_tag(db: Database, monkeypatch: pytest.MonkeyPa
         assert [values.shown_value(secret) for secret in shown[:3]] == [1, 2, 3]
 
 
+def test_a_value_keeps_its_tag_when_a_better_one_becomes_free(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two values that would have one tag, the later keeps the one it got, though the other is forgotten."""
+    right = type(KEYS).secret_digest
+    monkeypatch.setattr(
+        type(KEYS), "secret_digest", lambda keys, service, text: bytes(4) + right(keys, service, text)[4:]
+    )
+    with job(db) as tx:
+        mark(tx)
+        put(tx, "first")
+        second = put(tx, "second")
+        prune(tx, 1)
+    assert kept(db) == 1
+    with job(db) as tx:
+        assert put(tx, "second") == second
+
+
 def test_a_value_belongs_to_its_service(db: Database) -> None:
     """The same value has another tag elsewhere, and a row that was moved does not open."""
     with job(db) as tx:
@@ -121,7 +137,7 @@ def test_stored_replies_of_others_stay_as_they_are(db: Database) -> None:
     assert strictjson.loads(stored[0].payload) == other
     assert stored[1] is not None
     [difference] = strictjson.loads(stored[1].payload)["result"]["results"][0]["diff"]
-    assert difference["path"] == "/pin/a"
+    assert (difference["path"], difference["op"]) == ("/pin", "replace")
     assert difference["new"].keys() == {"$secret"}
 
 
@@ -146,3 +162,20 @@ async def test_what_was_in_clear_leaves_no_trace(
         reader.execute("COMMIT")
     await store.write(STAMP, lambda tx: put(tx, 2))
     assert traces(b"open-sesame") == set()
+
+
+async def test_what_was_not_scrubbed_is_at_the_next_start(data_dir: Path, traces: Callable[[bytes], set[str]]) -> None:
+    """The daemon may end between a commit and the emptying of the log: the first commit of the next empties it."""
+    store = Store(data_dir)
+    await store.write(STAMP, lambda tx: put(tx, "open-sesame"))
+    with closing(sqlite3.connect(data_dir / DATABASE, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM config_versions").fetchone() == (1,)
+        await store.write(STAMP, mark)
+        await store.close()
+        assert traces(b"open-sesame")
+        reader.execute("COMMIT")
+        next_one = Store(data_dir)
+        await next_one.write(STAMP, lambda tx: put(tx, 2))
+        assert traces(b"open-sesame") == set()
+        await next_one.close()

@@ -46,7 +46,7 @@ def _side(snapshot: Snapshot, call: Call, service: str, point: Point) -> Documen
         document = then(snapshot, service, point)
     else:
         _, versions = found(snapshot, call, point.profile)
-        document = snapshot.config.at_version(service, versions.get(service, 0))
+        document = snapshot.config.at_version(service, versions[service]) if service in versions else None
     return document or Document.absent(service)
 
 

@@ -6,7 +6,7 @@ from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import MAX_SCHEMA_BYTES, SchemaDelete, SchemaGet, SchemaList, SchemaSet
 from setpointd.call import Call
 from setpointd.errors import Rejected
-from setpointd.handlers.secret_values import SecretValues, conceal_past
+from setpointd.handlers.secret_values import SecretValues, check_count, conceal_past
 from setpointd.records import SchemaRecord
 from setpointd.render import Result
 from setpointd.schema import Failing, Schema, schema_invalid
@@ -34,8 +34,10 @@ def _failing(tx: Tx, call: Call, service: str, schema: Schema) -> list[Failing]:
     document = tx.config.current(service)
     if document is None or document.config is None:
         return []
-    config, _ = SecretValues(tx, call, service).opened(document.config, None, "")
-    return schema.failing(config, strictjson.dumps(config))
+    config, places = SecretValues(tx, call, service).opened(document.config, None, "")
+    places |= schema.secret_places(service, config)
+    check_count(places)
+    return schema.failing(config, strictjson.dumps(config), places)
 
 
 def get_schema(snapshot: Snapshot, _call: Call, command: SchemaGet) -> Result:

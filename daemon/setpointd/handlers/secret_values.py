@@ -22,6 +22,8 @@ from setpointd.schema import Schema
 from setpointd.store import Snapshot, Tx
 
 _TAG_BYTES = 4
+_MISFIT = {"pointer": "", "message": "the config did not fit its schema", "keyword": ""}
+"""What is left of why a config did not fit: a pointer may lead into what is a secret since."""
 
 Path = tuple[Step, ...]
 Json = Any
@@ -52,17 +54,18 @@ class SecretValues:
         """Return what stands for a value."""
         text = strictjson.canonical(value)
         digest = self._keys.secret_digest(self.service, text)
-        for start in range(
-            0, len(digest), _TAG_BYTES
-        ):  # 32 bits are few: another value of the service may have the tag
-            tag = digest[start : start + _TAG_BYTES].hex()
+        tags = [digest[start : start + _TAG_BYTES].hex() for start in range(0, len(digest), _TAG_BYTES)]
+        free = None
+        for tag in tags:  # 32 bits are few: another value of the service may have the first of them
             known = self._find(tag)
-            if known is None:
-                known = SealedValue(digest, self._keys.seal_value(self.service, tag, text))
-                self._met[tag] = self._fresh[tag] = known
-            if known.digest == digest:
+            if known is not None and known.digest == digest:
                 return shown(tag)
-        raise UnreadableError("a secret has no tag left")  # eight others of the service have its tags
+            if known is None and free is None:
+                free = tag
+        if free is None:
+            raise UnreadableError("a secret has no tag left")  # eight others of the service have its tags
+        self._met[free] = self._fresh[free] = SealedValue(digest, self._keys.seal_value(self.service, free, text))
+        return shown(free)
 
     def opened(self, config: Json, among: Collection[str] | None, field: str) -> tuple[Json, set[Path]]:
         """Put the values into a config, and tell where.
@@ -81,6 +84,18 @@ class SecretValues:
                     f"has the member {MEMBER}, and is no secret that the newest version holds; write the value itself"
                 )
                 raise BadRequest(where, text, "unknown_secret")
+            places.add(path)
+            return self.value(tag)
+
+        return _rebuilt(config, (), open_one), places
+
+    def reopened(self, config: Json) -> tuple[Json, set[Path]]:
+        """Put the values into a config of any time, and tell where; one whose value is gone stays as it is shown."""
+        places = set()
+
+        def open_one(path: Path, value: Json) -> Json:
+            if (tag := tag_of(value)) is None or self._find(tag) is None:
+                return value
             places.add(path)
             return self.value(tag)
 
@@ -136,7 +151,11 @@ def conceal_past(tx: Tx, call: Call, service: str, schema: Schema) -> bool:
     values = SecretValues(tx, call, service)
 
     def concealed(config: Json) -> Json:
-        return values.concealed(config, schema.secret_places(service, config))
+        config, places = values.reopened(config)  # what is marked now may hold what was secret before
+        places |= schema.secret_places(service, config)
+        if len(places) > MAX_SECRETS:  # of an old version; opening it must not take long
+            places = {path[:1] for path in places}
+        return values.concealed(config, places)
 
     def of_version(config: Json) -> Json:
         changed = concealed(config)
@@ -174,29 +193,45 @@ class _Replies:
             if name == "config":  # what a config holds is no part of a reply, whatever it looks like
                 changed[name] = self._concealed(member) if ours else member
             elif name == "diff":
-                changed[name] = [self._difference(item) for item in member] if ours else member
+                changed[name] = self._differences(member) if ours else member
+            elif name in {"errors", "failing"} and ours and member:
+                changed[name] = [_MISFIT]
             else:
                 changed[name] = self.concealed(member)
+        if changed.get("details") != value.get("details") and value.get("code") == Code.SCHEMA_INVALID:
+            changed["message"] = _MISFIT["message"]
         return changed
 
-    def _difference(self, difference: dict[str, Json]) -> dict[str, Json]:
-        path = [unescaped(token) for token in difference["path"].split("/")[1:]]
-        sides: dict[str, Json] = {
-            side: self._at(path, difference[side]) for side in ("old", "new") if side in difference
-        }
-        return difference | sides
+    def _differences(self, differences: list[dict[str, Json]]) -> list[dict[str, Json]]:
+        """Conceal the values of differences; those inside of what is secret as a whole become one."""
+        found: list[dict[str, Json]] = []
+        inside: dict[str, dict[str, dict[str, Json]]] = {}
+        for difference in differences:
+            path = [unescaped(token) for token in difference["path"].split("/")[1:]]
+            sides: dict[str, Json] = {side: difference[side] for side in ("old", "new") if side in difference}
+            told = {side: self._at(path, value) for side, value in sides.items()}
+            whole = min((place for place, _ in told.values()), key=len)
+            if len(whole) == len(path):
+                found.append(difference | {side: value for side, (_, value) in told.items()})
+                continue
+            for side, value in sides.items():
+                inside.setdefault(pointer(whole), {}).setdefault(side, {})[difference["path"]] = value
+        for place, parts in inside.items():
+            values = {side: self._values.conceal(part) for side, part in parts.items()}
+            found.append({"op": "replace", "path": place, "old": None, "new": None} | values)
+        return found
 
-    def _at(self, path: list[str], value: Json) -> Json:
-        """Conceal a value that stands somewhere in a config, perhaps inside of what is secret as a whole."""
+    def _at(self, path: list[str], value: Json) -> tuple[list[str], Json]:
+        """Conceal a value that stands somewhere in a config: how far its path is told, and what is shown there."""
         whole = value
         for name in reversed(path):
             whole = {name: whole}
         found = self._concealed(whole)
-        for name in path:
+        for depth, name in enumerate(path):
             if is_secret(found):
-                return self._values.conceal(value)
+                return path[:depth], found
             found = found[name]
-        return found
+        return path, found
 
 
 def _rebuilt(value: Json, path: Path, change: Callable[[Path, Json], Json]) -> Json:

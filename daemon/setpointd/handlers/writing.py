@@ -3,7 +3,7 @@
 No command makes a version by another way, so whatever a config must be is looked at here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +80,7 @@ def put(
     keys = changed_keys(old, content.shown)
     if before is not None and before.config is not None and not keys:
         return Result(before, changed=False, diff=[])
-    if schema is not None and (failing := schema.failing(content.clear, content.text)):
+    if schema is not None and (failing := schema.failing(content.clear, content.text, content.places)):
         raise schema_invalid(service, failing)
     values.keep(tx)
     document = _write(tx, service, before, content.shown, cause, keys, content.shown_text)
@@ -95,10 +95,11 @@ def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """A config in clear and as it is shown and stored, each as JSON too."""
+    """A config in clear and as it is shown and stored, each as JSON too; ``places`` are those of its secrets."""
 
     clear: dict[str, Any]
     text: str
+    places: Collection[Path]
     shown: dict[str, Any]
     shown_text: str
 
@@ -112,13 +113,15 @@ def _content(
     if f'"{MEMBER}"' in text:
         config, places = values.opened(config, None if old is None else set(secrets_in(old)), field)
         text = strictjson.dumps(config)
+        if strictjson.is_too_deep(config):
+            raise BadRequest(field, f"has more than {strictjson.MAX_DEPTH} levels, its secrets included", "too_deep")
     if schema is not None:
         places |= schema.secret_places(values.service, config)
     check_count(places)
     if not places:
-        return _Content(config, text, config, text)
+        return _Content(config, text, places, config, text)
     shown = values.concealed(config, places)
-    return _Content(config, text, shown, strictjson.dumps(shown))
+    return _Content(config, text, places, shown, strictjson.dumps(shown))
 
 
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:

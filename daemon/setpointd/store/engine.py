@@ -79,7 +79,7 @@ class Store:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._writer = open_writer(data_dir)
-        self._scrubs = False
+        self._scrubs = True  # the one before may have ended before it did
         self._reader = open_reader(data_dir)
         self._snapshot = Snapshot(self._reader)
         self._open_scanner = partial(open_reader, data_dir)
@@ -220,10 +220,11 @@ class Store:
         try:
             self._writer.conn.execute("PRAGMA busy_timeout=0")
             busy, *_ = self._writer.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._writer.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
             self._scrubs = bool(busy)
         except sqlite3.Error as error:  # what was to be committed is
             _store_error(error)
+        finally:
+            self._writer.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
 
     def _run(self, job: _Job, known: Known) -> _Outcome:
         tx = Tx(self._writer, job.stamp, known)
