@@ -17,6 +17,7 @@ from typing import Any
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
 from setpointd.handlers.writing import Cause, put
+from setpointd.keys import Keys
 from setpointd.records import Stamp
 from setpointd.schema import Schemas
 from setpointd.settings import Settings
@@ -39,9 +40,11 @@ _KINDS: list[tuple[dict[str, Any], Callable[[int], Any]]] = [
 ]
 
 
-def schema() -> dict[str, Any]:
-    """Make a schema of 30 properties, of five kinds."""
-    properties = {f"key_{number:02}": _KINDS[number % 5][0] for number in range(30)}
+def schema(secret: str = "") -> dict[str, Any]:
+    """Make a schema of 30 properties, of five kinds; one of them may be secret."""
+    properties = {f"key_{number:02}": dict(_KINDS[number % 5][0]) for number in range(30)}
+    if secret:
+        properties[secret]["writeOnly"] = True
     return {"type": "object", "properties": properties, "required": ["key_00"], "additionalProperties": False}
 
 
@@ -51,19 +54,21 @@ def config(number: int) -> dict[str, Any]:
 
 
 class Bench:
-    """A store with two services, of which one has a schema."""
+    """A store with four services: without a schema, with one, and with one that marks a secret."""
 
     def __init__(self, directory: Path) -> None:
         create(directory, _STAMP, "id")
         self._db = open_writer(directory)
         self._db.conn.execute("BEGIN IMMEDIATE")
         self._tx = Tx(self._db, _STAMP)
-        daemon = SimpleNamespace(schemas=Schemas())
+        daemon = SimpleNamespace(schemas=Schemas(), keys=Keys.create(directory))
         self._call: Any = SimpleNamespace(limits=Settings(data_dir=directory).limits, daemon=daemon)
         self._number = 0
         self._tx.schemas.put("strict", strictjson.dumps(schema()))
-        self.plain()
-        self.strict()
+        self._tx.schemas.put("kept", strictjson.dumps(schema("key_02")))
+        self._tx.schemas.put("changed", strictjson.dumps(schema("key_01")))
+        for write in (self.plain, self.strict, self.kept, self.changed):
+            write()
 
     def plain(self) -> None:
         """Write the config of a service without a schema."""
@@ -72,6 +77,14 @@ class Bench:
     def strict(self) -> None:
         """The same with a schema."""
         self._set("strict")
+
+    def kept(self) -> None:
+        """The same with one secret, which stays as it is."""
+        self._set("kept")
+
+    def changed(self) -> None:
+        """The same with one secret, which is what changes."""
+        self._set("changed")
 
     def event(self) -> None:
         """Write an audit event, as each ``set`` does."""
@@ -103,6 +116,8 @@ def main() -> None:
         parts: dict[str, Callable[[], None]] = {
             "`set`, no schema": bench.plain,
             "`set`, schema of 30 properties": bench.strict,
+            "… with a secret that stays": bench.kept,
+            "… with a secret that changes": bench.changed,
             "audit event": bench.event,
             "… its chain": bench.chain,
         }
@@ -117,9 +132,14 @@ def main() -> None:
     print("| | best, µs | median, µs |\n| --- | ---: | ---: |")
     for title, found in took.items():
         print(f"| {title} | {min(found):.1f} | {statistics.median(found):.1f} |")
-    plain, strict = list(took.values())[:2]
-    more = [one - other for one, other in zip(strict, plain, strict=True)]
-    print(f"| what the schema costs | {min(strict) - min(plain):.1f} | {statistics.median(more):.1f} |")
+    plain, strict, kept, changed = list(took.values())[:4]
+    for title, one, other in (
+        ("what the schema costs", strict, plain),
+        ("what a secret that stays costs", kept, strict),
+        ("what a secret that changes costs", changed, strict),
+    ):
+        more = statistics.median(a - b for a, b in zip(one, other, strict=True))
+        print(f"| {title} | {min(one) - min(other):.1f} | {more:.1f} |")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import DIALECT, MAX_FAILURES
 from setpointd.errors import BadRequest, Rejected, UnreadableError
 from setpointd.pointers import Step, pointer
-from setpointd.subschemas import DanglingError, EndlessError, Matches, Shape, children
+from setpointd.subschemas import AmbiguousError, DanglingError, EndlessError, Matches, Shape, children
 
 if TYPE_CHECKING:
     import jsonschema_rs
@@ -60,6 +60,8 @@ class Schema:
             self._shape = Shape(schema, _matcher)
         except DanglingError as error:
             raise _bad("", f"the reference {error.args[0]} leads to no schema in it", "dangling_ref") from None
+        except AmbiguousError as error:
+            raise _bad("", f"the anchor {error.args[0]} stands in it twice", "ambiguous_anchor") from None
         except EndlessError:
             raise _bad("", "it refers to itself without going further down", "endless_ref") from None
         self.marks_secrets = self._shape.marks

@@ -31,6 +31,10 @@ class EndlessError(ValueError):
     """A schema refers to itself without going further down."""
 
 
+class AmbiguousError(ValueError):
+    """An anchor stands twice in a schema; ``args[0]`` is the anchor."""
+
+
 class DanglingError(ValueError):
     """A reference leads nowhere in the schema; ``args[0]`` is the reference."""
 
@@ -253,6 +257,9 @@ def _step(value: Any, token: str) -> Any:
 
 def _find_anchors(value: Any, found: dict[str, Any]) -> None:
     if isinstance(value, dict):
-        found |= {value[name]: value for name in _ANCHORS if isinstance(value.get(name), str)}
+        for anchor in {value[name] for name in _ANCHORS if isinstance(value.get(name), str)}:
+            if anchor in found:  # one of them may be data, in examples say; the validator would know which
+                raise AmbiguousError(anchor)
+            found[anchor] = value
     for _, child in children(value):
         _find_anchors(child, found)

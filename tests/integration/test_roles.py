@@ -25,6 +25,8 @@ ROWS: list[Row] = [
     ("status", {}, OK, OK),
     ("get", {"service": "stt"}, OK, OK),
     ("get", {"service": "nlu"}, NEEDS_READ, NEEDS_READ),
+    ("get", {"service": "stt", "reveal": True}, NEEDS_WRITE, OK),
+    ("get", {"service": "nlu", "reveal": True}, NEEDS_READ, NEEDS_READ),
     ("list", {}, "stt tts-1", "stt tts-1"),
     ("search", {"query": "a"}, "stt", "stt"),
     ("search", {"query": "c"}, "", ""),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from setpointd.subschemas import DanglingError, EndlessError, Shape, applying
+from setpointd.subschemas import AmbiguousError, DanglingError, EndlessError, Shape, applying
 
 NODES = 5
 
@@ -163,3 +163,12 @@ def test_a_schema_without_marks_is_not_looked_through() -> None:
     plain = shape({"properties": {"a": {"items": {"type": "integer"}}}})
     assert not plain.marks
     assert plain.marked({"a": [1] * 1000}, 0) == set()
+
+
+@pytest.mark.parametrize("where", ["examples", "default", "const", "enum"])
+def test_an_anchor_that_stands_twice_is_refused(where: str) -> None:
+    """One of them may be data: whose it is must not be guessed, or a mark could be missed."""
+    marked = {"$anchor": "s", "properties": {"p": SECRET}}
+    schema = {"$ref": "#s", "$defs": {"s": marked}, where: [{"$anchor": "s"}]}
+    with pytest.raises(AmbiguousError):
+        shape(schema)

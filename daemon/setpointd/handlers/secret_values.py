@@ -103,11 +103,9 @@ class SecretValues:
 
     def concealed(self, config: Json, places: Collection[Path]) -> Json:
         """Replace the values at some places by what stands for them; what stands for one already stays."""
-
-        def conceal_one(path: Path, value: Json) -> Json:
-            return self.conceal(value) if path in places and not is_secret(value) else value
-
-        return _rebuilt(config, (), conceal_one)
+        for path in sorted(places, key=len):  # the outermost first: it is one secret with all that is inside
+            config = _with(config, path, self.conceal)
+        return config
 
     def keep(self, tx: Tx) -> None:
         """Store the values that were concealed and are new, before the version that names them is written."""
@@ -232,6 +230,17 @@ class _Replies:
                 return path[:depth], found
             found = found[name]
         return path, found
+
+
+def _with(value: Json, path: Path, change: Callable[[Json], Json]) -> Json:
+    """Change the value at a place, and leave all else as it is; what stands for a secret is not looked into."""
+    if is_secret(value):
+        return value
+    if not path:
+        return change(value)
+    copy = value.copy()
+    copy[path[0]] = _with(value[path[0]], path[1:], change)
+    return copy
 
 
 def _rebuilt(value: Json, path: Path, change: Callable[[Path, Json], Json]) -> Json:

@@ -111,7 +111,7 @@ def _content(
     text = strictjson.dumps(config)
     places: set[Path] = set()
     if f'"{MEMBER}"' in text:
-        config, places = values.opened(config, None if old is None else set(secrets_in(old)), field)
+        config, places = values.opened(config, None if old is None else secrets_in(strictjson.dumps(old)), field)
         text = strictjson.dumps(config)
         if strictjson.is_too_deep(config):
             raise BadRequest(field, f"has more than {strictjson.MAX_DEPTH} levels, its secrets included", "too_deep")

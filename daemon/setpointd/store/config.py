@@ -271,7 +271,7 @@ class ConfigWrites(ConfigReads, Writing):
         self._insert_version(document, text, op, reason)
         self._write_keys(document, changes)
         if text is not None and f'"{MEMBER}"' in text:
-            self._secrets.named(service, document.version, config)
+            self._secrets.named(service, document.version, text)
         self._history.add(document, changes, reason)
         self.announce(service)
         return document

@@ -35,6 +35,7 @@ from setpointd.store.tx import Tx
 T = TypeVar("T")
 
 MAX_BATCH = 128
+SCRUB_AGAIN_S = 1.0
 # Unless told, ``close`` waits so much longer for the writer than that waits for the lock of another process.
 _CLOSE_MARGIN_S = 2.0
 ALONG_S = 0.1
@@ -79,6 +80,7 @@ class Store:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._writer = open_writer(data_dir)
+        self._again: asyncio.TimerHandle | None = None
         self._scrubs = True  # the one before may have ended before it did
         self._reader = open_reader(data_dir)
         self._snapshot = Snapshot(self._reader)
@@ -185,8 +187,8 @@ class Store:
     def _take(self) -> list[_Job]:
         """Wait for a job and take all that wait behind it, and all that go along; empty at the end."""
         job = self._jobs.get()
-        batch = []
-        while job is not None and (along := self._next_along()) is not None:
+        batch: list[_Job] = []
+        while job is not None and len(batch) < MAX_BATCH - 1 and (along := self._next_along()) is not None:
             batch.append(along)
         while job is not None:
             batch.append(job)
@@ -260,6 +262,14 @@ class Store:
                 outcome.job.done.set_exception(outcome.error)
         for listener in self.on_commit:
             listener(len(outcomes), seconds)
+        if self._scrubs and not self._closed and self._again is None:
+            self._again = self._loop.call_later(SCRUB_AGAIN_S, self._commit_again)
+
+    def _commit_again(self) -> None:
+        """Commit nothing, so that the log is emptied although nobody writes."""
+        self._again = None
+        if not self._closed:
+            self.write_along(Stamp("", None), lambda _tx: None)
 
 
 def _store_error(error: Exception) -> StoreError:

@@ -4,6 +4,7 @@ Rules:
 
 - Wherever a config stands in the store, a secret in it is ``{"$secret": tag}``; its value is here, and nowhere else.
 - ``last_version`` is the newest version that names it: once that and all before it are gone, nobody needs the value.
+  So as long as a profile keeps an old version, no later value goes either.
 - What is found to be secret later is rewritten wherever it stands, in one transaction. SQLite overwrites what becomes
   free by that (``secure_delete``), and the engine empties the write-ahead log behind it (``Tx.scrubs``).
 """
@@ -44,12 +45,12 @@ class SecretWrites(SecretReads, Writing):
             [{"service": service, "tag": tag, **asdict(value)} for tag, value in values.items()],
         )
 
-    def named(self, service: str, version: int, config: Any) -> None:
+    def named(self, service: str, version: int, config_json: str) -> None:
         """Note which secrets a version names."""
         self._do_many(
             "UPDATE config_secrets SET last_version = max(last_version, :version)"
             " WHERE service = :service AND tag = :tag",
-            [{"service": service, "version": version, "tag": tag} for tag in set(secrets_in(config))],
+            [{"service": service, "version": version, "tag": tag} for tag in secrets_in(config_json)],
         )
 
     def rewrite_versions(self, service: str, change: Callable[[Any], Any]) -> None:
@@ -62,13 +63,14 @@ class SecretWrites(SecretReads, Writing):
             before = stored_json(text)
             config = change(before)
             if config != before:
+                now = strictjson.dumps(config)
                 self._do(
                     "UPDATE config_versions SET config_json = :config WHERE service = :service AND version = :version",
                     service=service,
                     version=version,
-                    config=strictjson.dumps(config),
+                    config=now,
                 )
-                self.named(service, version, config)
+                self.named(service, version, now)
 
     def rewrite_keys(self, service: str, change: Callable[[str, Any], Any]) -> None:
         """Change the values of a service's keys, those of now and those of the history."""
