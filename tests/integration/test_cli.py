@@ -177,7 +177,7 @@ def test_init_overwrites_nothing(tmp_path: Path, data_dir: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("blocks", [0, 8, 120])
+@pytest.mark.parametrize("blocks", [0, 8, 60])
 def test_init_on_a_full_disk(tmp_path: Path, blocks: int) -> None:
     """Where a file cannot grow, `init` says so and takes away what it has made."""
     limited: list[str | Path] = [
