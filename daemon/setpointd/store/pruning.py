@@ -27,7 +27,7 @@ from setpointd.store.sql import Reading, Writing
 SLICE_ROWS = 128
 SLICE_BYTES = 256 * 1024
 SLICE_SERVICES = 100
-SLICE_PAGES = 32
+SLICE_FREED = 128 * 1024
 
 
 def _needed(row: str) -> str:
@@ -198,7 +198,8 @@ class PruneWrites(PruneReads, Writing):
 
     def _give_back(self, done: Pruning) -> Pruning:
         before = self.free_pages()
-        for _ in range(min(before, SLICE_PAGES)):
+        pages = SLICE_FREED // self._number("PRAGMA page_size")
+        for _ in range(min(before, pages)):
             self._do("PRAGMA incremental_vacuum(1)")  # with a greater number, sqlite3 does the first of its steps only
         left = self.free_pages()
         return replace(done, over=left in {0, before})
