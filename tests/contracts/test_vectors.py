@@ -28,6 +28,7 @@ NEEDS_MORE = {
     "get-reveal-ed25519",
     "history-restore-later-revision",
     "patch-secret-unknown",
+    "patch-unmarked-secret",
     "schema-set-broken",
     "schema-set-remote",
     "schema-set-secret-whole",
