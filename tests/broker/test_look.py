@@ -94,7 +94,7 @@ async def test_it_waits_for_as_long_as_messages_come() -> None:
 
 async def test_a_broker_that_goes_away_ends_the_look() -> None:
     """What was seen until then is not taken for all that there is, and nobody waits for the rest."""
-    async with serving() as server:
+    async with serving(tls=False) as server:
         settings = Settings(data_dir=Path("/"), broker=f"mqtt://127.0.0.1:{server.port}")
         looking = asyncio.create_task(look(settings, ["a/+"], "end", patience_s=60))
         peer = await server.peer()
