@@ -167,6 +167,24 @@ async def test_who_does_not_answer_is_given_up(settings: Settings, topic_prefix:
     assert 0.3 <= time.monotonic() - begun < 10
 
 
+async def test_an_answer_that_nobody_waits_for_any_more_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A daemon that is stopped while it subscribes says nothing of what the broker still answers, whenever it comes."""
+    async with serving(tls=False) as server:
+        settings = Settings(data_dir=Path("/"), broker=f"mqtt://127.0.0.1:{server.port}")
+        for turns in range(6):
+            waiting = asyncio.create_task(wait_for(settings, "t", is_answer))
+            peer = await server.peer()
+            await peer.accept()
+            subscribe = await peer.receive(mqtt5.SubscribePacket)
+            waiting.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            peer.send(mqtt5.SubAckPacket(subscribe.packet_id, [mqtt5.SubAckReasonCode.GRANTED_QOS_AT_LEAST_ONCE]))
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+    assert not caplog.records
+
+
 async def test_a_broker_that_only_speaks_3_1_1_is_named() -> None:
     """The daemon looks before it connects, so it is here that it meets one; the line is the session's."""
     async with serving(tls=False) as server:

@@ -5,11 +5,13 @@ Rules:
 - A look must not touch the daemon's session: it has a client id of its own each time, and leaves nothing behind.
 - aiomqtt makes a task for every message that is waited for. Its queue class is the hook to go round that: messages are
   looked at where they arrive, and only the awaited one is waited for.
+- Whoever stops waiting may leave before the broker has answered; aiomqtt logs such an answer as an error.
 - A daemon imports it when it must wait, which most never do: aiomqtt and paho under it take 2 MiB.
 """
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -24,6 +26,15 @@ from setpointd.settings import Settings
 _END_S = 1.0
 _UNSUPPORTED_PROTOCOL_VERSION = 0x84
 _NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+_NOBODY_WAITS = "Unexpected message ID"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NOBODY_WAITS)
+
+
+_LOGGER = logging.getLogger("mqtt.waiting")  # its level is that of "mqtt", which the log sets
+_LOGGER.addFilter(_is_news)
 
 
 async def wait_for(
@@ -110,6 +121,7 @@ def _client(settings: Settings, intake: type[asyncio.Queue[aiomqtt.Message]]) ->
         keepalive=KEEP_ALIVE_S,
         socket_options=_NODELAY,
         tls_context=tls_context(settings),
+        logger=_LOGGER,
     )
 
 
