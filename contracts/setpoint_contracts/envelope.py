@@ -1,5 +1,6 @@
 """The claims of a command and the reply to it (wire sections 2 and 4)."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -61,17 +62,43 @@ _JTI = TypeAdapter(Jti)
 _FOR_ANSWERING = ("jti", "reply_to")
 
 
+@dataclass(frozen=True, slots=True)
+class ParsedClaims:
+    """Signed claims as JSON, read once: ``members``, or which rule of JSON they break.
+
+    ``readable``: the ``jti`` and the ``reply_to`` at their top, if any, for the one purpose of answering them.
+    """
+
+    members: Any
+    refusal: str | None
+    readable: dict[str, Any]
+
+    @classmethod
+    def of(cls, claims: bytes) -> "ParsedClaims":
+        """Read claims, whatever they hold."""
+        try:
+            members = strictjson.loads(claims)
+        except strictjson.InvalidJsonError as error:
+            return cls(None, str(error.args[0]), readable_claims(claims))
+        return cls(members, None, _for_answering(members))
+
+
 def readable_claims(claims: bytes) -> dict[str, Any]:
-    """Read the ``jti`` and the ``reply_to`` at the top of signed claims, for the one purpose of answering them.
+    """Read what is needed to answer claims that are refused.
 
     The sender is known by then, so it should learn where it waits what is wrong with its claims. They need not be
-    acceptable, and the two may hold anything; but what no reader of JSON can read gives nothing.
+    acceptable, and the members may hold anything; but what no reader of JSON can read gives nothing.
     """
     try:
-        found = strictjson.loads_leniently(claims)
+        return _for_answering(strictjson.loads_leniently(claims))
     except strictjson.InvalidJsonError:
         return {}
-    return {name: found[name] for name in _FOR_ANSWERING if name in found} if isinstance(found, dict) else {}
+
+
+def _for_answering(members: Any) -> dict[str, Any]:
+    if not isinstance(members, dict):
+        return {}
+    return {name: members[name] for name in _FOR_ANSWERING if name in members}
 
 
 def usable_jti(claims: dict[str, Any]) -> str | None:

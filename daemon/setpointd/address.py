@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from setpoint_contracts import Topics
-from setpoint_contracts.envelope import readable_claims, usable_jti
+from setpoint_contracts.envelope import usable_jti
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.auth import Principal
 from setpointd.messages import Inbound
@@ -27,9 +27,8 @@ class ReturnAddress:
     correlation: bytes | None
 
     @classmethod
-    def of(cls, message: Inbound, who: Principal, key: VerifyingKey, claims: bytes, topics: Topics) -> Self:
-        """Read it off a message whose signature holds."""
-        readable = readable_claims(claims)
+    def of(cls, message: Inbound, who: Principal, key: VerifyingKey, readable: dict[str, Any], topics: Topics) -> Self:
+        """Read it off a message whose signature holds, and off what is ``readable`` of its claims."""
         jti = usable_jti(readable)
         topic, refusal = _choose(readable, message, who, topics, jti or "invalid")
         return cls(who, key, topics.command_name(message.topic), jti, topic, refusal, message.correlation_data)

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from setpoint_contracts import Claims, Code, Command, strictjson
+from setpoint_contracts import Claims, Code, Command
+from setpoint_contracts.envelope import ParsedClaims
 from setpoint_contracts.misfits import line, misfits
 from setpoint_contracts.system import Limits
 from setpoint_contracts.timestamps import rfc3339
@@ -20,15 +21,14 @@ MAX_ERRORS = 100
 _ROUNDING_S = 0.001
 
 
-def read_claims(text: bytes, who: Principal, limits: Limits) -> Claims:
-    """Row 4: read the claims, or say what is wrong with them."""
+def read_claims(parsed: ParsedClaims, who: Principal, limits: Limits) -> Claims:
+    """Row 4: take the claims, or say what is wrong with them."""
+    if parsed.refusal is not None:
+        raise BadRequest("", f"the claims are refused: {parsed.refusal}", "json_invalid")
+    if not isinstance(parsed.members, dict):
+        raise BadRequest("", "the claims must be a JSON object", "dict_type")
     try:
-        members = strictjson.loads(text)
-        if not isinstance(members, dict):
-            raise BadRequest("", "the claims must be a JSON object", "dict_type")
-        claims = Claims.model_validate(members)
-    except strictjson.InvalidJsonError as error:
-        raise BadRequest("", f"the claims are refused: {error.args[0]}", "json_invalid") from None
+        claims = Claims.model_validate(parsed.members)
     except ValidationError as error:
         raise _misfit("the claims", error) from None
     if claims.exp <= claims.iat:

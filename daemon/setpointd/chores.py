@@ -54,8 +54,9 @@ class Chores:
         used, pipeline.last_used = pipeline.last_used, {}
         now = self._clock()
         oldest = rfc3339(now - self._tombstone_keep_days * _DAY_S)
+        times = {kid: rfc3339(at) for kid, at in used.items()}
         try:
-            await self._write(lambda tx: tx.tokens.note_use(used))
+            await self._write(lambda tx: tx.tokens.note_use(times))
         except StoreError:  # logged where it happened
             pipeline.last_used = used | pipeline.last_used
             return

@@ -15,6 +15,7 @@ from typing import cast
 
 from setpoint_contracts import Change, Claims, Code, Command, Topics, verify_command
 from setpoint_contracts.audit import Action
+from setpoint_contracts.envelope import ParsedClaims
 from setpoint_contracts.signing import NotSignedError
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.address import ReturnAddress
@@ -73,7 +74,7 @@ class Pipeline:
         metrics: Metrics,
         clock: Callable[[], float],
     ) -> None:
-        self.last_used: dict[str, str] = {}
+        self.last_used: dict[str, float] = {}
         self._keyring = keyring
         self._log = logger()
         self._store = store
@@ -102,10 +103,10 @@ class Pipeline:
         except NotSignedError as refusal:  # row 2
             await self._distrust(refusal.args[0], now)
             return None
-        who = signed.signer
-        to = ReturnAddress.of(message, who, self._keyring.key(who.kid), signed.claims, self._topics)
+        who, parsed = signed.signer, ParsedClaims.of(signed.claims)
+        to = ReturnAddress.of(message, who, self._keyring.key(who.kid), parsed.readable, self._topics)
         try:
-            reply = await self._decide(message, to, signed.claims, now)
+            reply = await self._decide(message, to, parsed, now)
         except Rejected as refusal:
             reply = await self._refuse(to, refusal, now)
         except StoreError:
@@ -118,10 +119,10 @@ class Pipeline:
         self._record(to, reply, now)
         return reply.message
 
-    async def _decide(self, message: Inbound, to: ReturnAddress, text: bytes, now: float) -> Reply:
+    async def _decide(self, message: Inbound, to: ReturnAddress, parsed: ParsedClaims, now: float) -> Reply:
         """Rows 3 to 15. A write looks for its stored reply once: here if it is about to be refused, else in its Tx."""
         check_token(to.who, now)  # row 3
-        claims = read_claims(text, to.who, self._limits)  # row 4
+        claims = read_claims(parsed, to.who, self._limits)  # row 4
         check_topic(claims, message)  # row 5
         entry = TABLE.get(to.command)
         digest = hashlib.sha256(message.payload.strip()).digest()
@@ -267,7 +268,7 @@ class Pipeline:
 
     def _record(self, to: ReturnAddress, reply: Reply, now: float) -> None:
         seconds = self._clock() - now
-        self.last_used[to.who.kid] = rfc3339(now)
+        self.last_used[to.who.kid] = now
         name = to.command if to.command in TABLE else "unknown"
         self._metrics.command(name, reply.code, seconds)
         self._log.info(

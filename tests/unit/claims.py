@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from setpoint_contracts import Topics
+from setpoint_contracts.envelope import ParsedClaims
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.address import ReturnAddress
 from setpointd.messages import Inbound
@@ -20,6 +21,11 @@ def claims(**changed: object) -> dict[str, Any]:
     return {name: value for name, value in {**fine, **changed}.items() if value is not ...}
 
 
+def parsed(content: object) -> ParsedClaims:
+    """Read claims as the pipeline does."""
+    return ParsedClaims.of(encoded(content))
+
+
 def encoded(content: object) -> bytes:
     """Write claims; bytes are what they are."""
     return content if isinstance(content, bytes) else json.dumps(content).encode()
@@ -32,4 +38,4 @@ def message(command: str = "get", received_at: float = NOW, **properties: Any) -
 
 def address(content: object, key: VerifyingKey = KEY, **properties: Any) -> ReturnAddress:
     """Read the return address off a message with these claims."""
-    return ReturnAddress.of(message(**properties), ALICE, key, encoded(content), TOPICS)
+    return ReturnAddress.of(message(**properties), ALICE, key, parsed(content).readable, TOPICS)

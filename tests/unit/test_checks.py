@@ -13,7 +13,7 @@ from setpointd.checks import MAX_ERRORS, check_reply_topic, check_times, check_t
 from setpointd.errors import Rejected
 from tests.calls import ALICE, NOW
 from tests.limits import LIMITS
-from tests.unit.claims import OWN, address, claims, encoded, message
+from tests.unit.claims import OWN, address, claims, message, parsed
 
 HOUR = LIMITS.model_copy(update={"max_command_lifetime_s": 3600})
 
@@ -22,7 +22,7 @@ def refusal_of(content: object, now: float = NOW, **properties: Any) -> Rejected
     """Go through rows 4 to 12 of a `get`, as the pipeline does; None when nothing is refused."""
     inbound = message(**properties)
     try:
-        accepted = read_claims(encoded(content), ALICE, HOUR)
+        accepted = read_claims(parsed(content), ALICE, HOUR)
         check_topic(accepted, inbound)
         check_times(accepted, inbound, now, HOUR)
         check_reply_topic(address(content, **properties))
@@ -41,7 +41,7 @@ def code(content: object, now: float = NOW, **properties: Any) -> Code | None:
 def test_a_command_that_is_fine() -> None:
     """Nothing is refused, and the command has its parameters."""
     assert code(claims()) is None
-    assert read_claims(encoded(claims()), ALICE, HOUR) == Claims.model_validate(claims())
+    assert read_claims(parsed(claims()), ALICE, HOUR) == Claims.model_validate(claims())
     assert read_params(Get, {"service": "stt"}) == COMMANDS["get"].model_validate({"service": "stt"})
 
 
