@@ -16,6 +16,7 @@ integer. A boolean is no number.
 
 import json
 import math
+import re
 from collections.abc import Callable
 from json import encoder
 from typing import Any, NoReturn
@@ -25,6 +26,8 @@ from setpoint_contracts import outline
 MAX_DEPTH = 32
 _INT64 = range(-(2**63), 2**63)
 _INT64_DIGITS = 20  # with a sign
+# Without so many digits in a row, no integer is beyond 64 bits; and Python's own reader of integers is the faster one.
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 class InvalidJsonError(ValueError):
@@ -35,7 +38,7 @@ def loads(data: bytes) -> Any:
     """Read one JSON text; raises ``InvalidJsonError``, whatever the bytes are."""
     try:
         text = data.decode("utf-8")
-        value = _DECODER.decode(text)
+        value = (_CAREFUL if _LONG_NUMBER.search(data) else _DECODER).decode(text)
     except UnicodeDecodeError:
         msg = "not UTF-8"
         raise InvalidJsonError(msg) from None
@@ -149,7 +152,8 @@ def _writer(*, sort_keys: bool) -> Callable[[Any], str]:
 
 
 # Made once: json.dumps and json.loads with arguments make a new one at every call.
-_DECODER = json.JSONDecoder(
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
+_CAREFUL = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
 )
 _STORED = json.JSONDecoder(parse_float=_number)

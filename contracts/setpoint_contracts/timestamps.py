@@ -1,6 +1,7 @@
 """Times on the wire: RFC 3339 in UTC with milliseconds and ``Z``, which sort as text."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, StringConstraints
@@ -12,8 +13,14 @@ _POSIX = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC; without a zone it costs 
 
 def rfc3339(seconds: float) -> str:
     """Write a POSIX time in seconds as the wire's timestamp, cut (not rounded) to milliseconds."""
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_second(whole)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(8)  # most times that are written are of now
+def _second(seconds: int) -> str:
     # Not fromtimestamp(): where time_t has 32 bits it ends in 2038.
-    return (_POSIX + timedelta(seconds=seconds)).isoformat(timespec="milliseconds") + "Z"
+    return (_POSIX + timedelta(seconds=seconds)).isoformat()
 
 
 def seconds(timestamp: str) -> float:
