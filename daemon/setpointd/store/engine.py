@@ -73,7 +73,8 @@ class Store:
         self.failing = False
         self._lock = partial(writer_lock, data_dir, lock_wait_s)
         self._close_s = lock_wait_s + _CLOSE_MARGIN_S
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._turn: list[_Job] = []
         self._waiting: deque[float] = deque()
         self._along: deque[_Job] = deque()
         self._hurry: asyncio.TimerHandle | None = None
@@ -109,7 +110,9 @@ class Store:
         now = time.monotonic()
         job = _Job(stamp, run, self._loop.create_future(), after, now)
         self._waiting.append(now)
-        self._jobs.put(job)
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(job)
         result: T = await job.done
         return result
 
@@ -126,10 +129,15 @@ class Store:
             self._hurry = self._loop.call_later(ALONG_S, self._go_alone)
         return job.done
 
+    def _hand_over(self) -> None:
+        """Give the writer what one turn of the event loop brought, at once: it would begin with the first alone."""
+        for start in range(0, len(self._turn), MAX_BATCH):
+            self._jobs.put(self._turn[start : start + MAX_BATCH])
+        self._turn.clear()
+
     def _go_alone(self) -> None:
         self._hurry = None
-        while (job := self._next_along()) is not None:
-            self._jobs.put(job)
+        self._jobs.put([])
 
     def _next_along(self) -> _Job | None:
         try:
@@ -168,7 +176,8 @@ class Store:
         wait_s = self._close_s if wait_s is None else wait_s
         # The reader first: the last connection to close writes the log back into the file, and a reader cannot.
         self._reader.close()
-        self._go_alone()
+        self._hand_over()
+        self._jobs.put([])
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, wait_s)
         if self._thread.is_alive():
@@ -176,7 +185,9 @@ class Store:
 
     def _serve(self) -> None:
         try:
-            while batch := self._take():
+            while (batch := self._take()) is not None:
+                if not batch:  # what was to go along has gone with another
+                    continue
                 started = time.perf_counter()
                 outcomes = self._commit(batch)
                 self._tell(outcomes, time.perf_counter() - started)
@@ -184,22 +195,21 @@ class Store:
             with contextlib.suppress(OSError), self._lock():  # without the lock, the next to open it cleans up
                 self._writer.close()
 
-    def _take(self) -> list[_Job]:
-        """Wait for a job and take all that wait behind it, and all that go along; empty at the end."""
-        job = self._jobs.get()
-        batch: list[_Job] = []
-        while job is not None and len(batch) < MAX_BATCH - 1 and (along := self._next_along()) is not None:
-            batch.append(along)
-        while job is not None:
-            batch.append(job)
-            if len(batch) == MAX_BATCH:
-                return batch
+    def _take(self) -> list[_Job] | None:
+        """Wait for jobs, and take what waits behind them and what goes along; None at the end."""
+        jobs = self._jobs.get()
+        if jobs is None:
+            return None
+        batch = [*iter(self._next_along, None), *jobs]
+        while len(batch) < MAX_BATCH:
             try:
-                job = self._jobs.get_nowait()
+                jobs = self._jobs.get_nowait()
             except queue.Empty:
-                return batch
-        if batch:
-            self._jobs.put(None)
+                break
+            if jobs is None:
+                self._jobs.put(None)
+                break
+            batch += jobs
         return batch
 
     def _commit(self, batch: list[_Job]) -> list[_Outcome]:
