@@ -62,7 +62,7 @@ _JTI = TypeAdapter(Jti)
 _FOR_ANSWERING = ("jti", "reply_to")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ParsedClaims:
     """Signed claims as JSON, read once: ``members``, or which rule of JSON they break.
 

@@ -52,7 +52,7 @@ class NotSignedError(ValueError):
     """The message is not a command signed with a known token; the message of the error is a stable slug for metrics."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Signed(Generic[T]):
     """A message whose signature holds: who signed it, and the exact bytes of its claims."""
 

@@ -10,7 +10,7 @@ from setpointd.auth import Principal
 from setpointd.messages import Inbound
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReturnAddress:
     """Whom to reply to, where, and under which id; known also when the claims turn out to be unacceptable.
 

@@ -39,7 +39,7 @@ class Daemon:
     schemas: Schemas = field(default_factory=Schemas)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One command on its way: who asks, and when (``at`` is ``now``, POSIX seconds, as the wire writes it).
 

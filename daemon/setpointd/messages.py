@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inbound:
     """A message that arrived. ``received_at`` is in POSIX seconds, ``expiry_s`` the MQTT 5 message expiry left then.
 
@@ -21,7 +21,7 @@ class Inbound:
     jws: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outbound:
     """A message to publish at QoS 1. ``jws`` is the detached signature over topic and payload (wire section 4)."""
 

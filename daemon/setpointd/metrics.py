@@ -120,6 +120,7 @@ class Metrics:
             ("kind",),
             registry=self._registry,
         )
+        self._published_of: dict[str, Counter] = {}
         self._connected = Gauge(
             "setpoint_broker_connected",
             "1 while connected to the broker.",
@@ -166,7 +167,10 @@ class Metrics:
 
     def published(self, kind: str) -> None:
         """Count an outbox message of a ``kind`` (``updated``, ``audit``, …) that the broker has acknowledged."""
-        self._published.labels(kind).inc()
+        series = self._published_of.get(kind)
+        if series is None:
+            series = self._published_of[kind] = self._published.labels(kind)
+        series.inc()
 
     def connected(self, up: bool) -> None:  # noqa: FBT001 - the state is the whole message
         """Note that the connection to the broker was made or lost; every ``True`` counts as a new connection."""

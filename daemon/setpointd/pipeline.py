@@ -46,7 +46,7 @@ EVENTS_PER_S = 1 / 60
 MAX_DENIED = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Attempt:
     """A command whose claims are accepted.
 

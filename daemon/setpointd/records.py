@@ -1,4 +1,8 @@
-"""The rows of the store as plain values."""
+"""The rows of the store as plain values.
+
+None is changed once it is made. Those that every command needs are not declared frozen, as nothing else made for each
+message is: it would take four times as long to make them.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +28,7 @@ class Stamp:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Identity:
     """Whose store this is, and how far it is; ``instance`` is the daemon that last ran on it."""
 
@@ -34,7 +38,7 @@ class Identity:
     instance: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Document:
     """One version of a service's config; a tombstone has ``config`` None."""
 
@@ -83,7 +87,7 @@ class SealedValue:
     sealed: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KeyChange:
     """A top-level key that changed; ``old`` or ``new`` is None when it was or is absent, else its JSON text."""
 
@@ -105,7 +109,7 @@ class HistoryFilter:
     before: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredReply:
     """The reply to a command that ran: its payload, and the digest of the command's bytes."""
 

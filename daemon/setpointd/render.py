@@ -34,7 +34,7 @@ class Result:
         self.members = members
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What is said to a caller. ``code``: ``ok``, ``repeated`` or the error's; ``message`` None: it wants no reply."""
 

@@ -22,7 +22,7 @@ from setpointd.schema import Schema, schema_invalid
 from setpointd.store import Tx
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cause:
     """Why a version is made: ``op`` stands with the version, the rest in the audit event.
 
@@ -93,7 +93,7 @@ def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
     return None if text is None else call.daemon.schemas.of(text)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Content:
     """A config in clear and as it is shown and stored, each as JSON too; ``places`` are those of its secrets."""
 

@@ -22,6 +22,7 @@ from setpointd.store.outbox import OutboxWrites
 from setpointd.store.secret_values import SecretWrites
 from setpointd.store.sql import Reading, Writing, stored_json
 
+_DOCUMENT = ", ".join(f"v.{column}" for column in (*HEAD, "config_json"))
 _CURRENT = "config_state s JOIN config_versions v ON v.service = s.service AND v.version = s.version"
 
 
@@ -30,7 +31,10 @@ class ConfigReads(Reading):
 
     def current(self, service: str) -> Document | None:
         """The newest version of a service; None when there never was one."""
-        return self._document(f"SELECT v.* FROM {_CURRENT} WHERE s.service = :service", service=service)  # noqa: S608
+        return self._document(
+            f"SELECT {_DOCUMENT} FROM config_versions v WHERE service = :service ORDER BY version DESC LIMIT 1",  # noqa: S608
+            service=service,
+        )
 
     def newest(self, service: str) -> int | None:
         """The number of the newest version of a service; None when there never was one."""
@@ -40,7 +44,7 @@ class ConfigReads(Reading):
     def at_version(self, service: str, version: int) -> Document | None:
         """One version of a service. ``HistoryPruned``: it may have been removed."""
         document = self._document(
-            "SELECT * FROM config_versions WHERE service = :service AND version = :version",
+            f"SELECT {_DOCUMENT} FROM config_versions v WHERE service = :service AND version = :version",  # noqa: S608
             service=service,
             version=version,
         )
@@ -51,7 +55,7 @@ class ConfigReads(Reading):
     def at_revision(self, service: str, revision: int) -> Document | None:
         """The newest version of a service made at or before a revision. ``HistoryPruned``: it is not known any more."""
         document = self._document(
-            "SELECT * FROM config_versions WHERE service = :service AND revision <= :revision"
+            f"SELECT {_DOCUMENT} FROM config_versions v WHERE service = :service AND revision <= :revision"  # noqa: S608
             " ORDER BY version DESC LIMIT 1",
             service=service,
             revision=revision,
@@ -63,7 +67,7 @@ class ConfigReads(Reading):
     def at_time(self, service: str, time: str) -> Document | None:
         """The newest version of a service made at or before a time. ``HistoryPruned``: it is not known any more."""
         document = self._document(
-            "SELECT * FROM config_versions WHERE service = :service AND updated_at <= :time"
+            f"SELECT {_DOCUMENT} FROM config_versions v WHERE service = :service AND updated_at <= :time"  # noqa: S608
             " ORDER BY version DESC LIMIT 1",
             service=service,
             time=time,
@@ -141,14 +145,14 @@ class ConfigReads(Reading):
 
     def all(self) -> Iterator[Document]:
         """The newest version of every service, tombstones included."""
-        return map(_document, self._all(f"SELECT v.* FROM {_CURRENT} ORDER BY s.service"))  # noqa: S608
+        return map(_document, self._all(f"SELECT {_DOCUMENT} FROM {_CURRENT} ORDER BY s.service"))  # noqa: S608
 
     def retained(self) -> Iterator[Document]:
         """What stands retained on the broker: every service but the deleted ones whose tombstone was cleared.
 
         What cannot be read is left out: it must not keep the others from the broker.
         """
-        for row in self._all(f"SELECT v.* FROM {_CURRENT} WHERE s.cleared = 0"):  # noqa: S608
+        for row in self._all(f"SELECT {_DOCUMENT} FROM {_CURRENT} WHERE s.cleared = 0"):  # noqa: S608
             try:
                 document = _document(row)
             except UnreadableError:
@@ -158,7 +162,7 @@ class ConfigReads(Reading):
     def to_publish(self, service: str) -> Document | None:
         """What is to be retained of a service; None when nothing is."""
         return self._document(
-            f"SELECT v.* FROM {_CURRENT} WHERE s.service = :service AND s.cleared = 0",  # noqa: S608
+            f"SELECT {_DOCUMENT} FROM {_CURRENT} WHERE s.service = :service AND s.cleared = 0",  # noqa: S608
             service=service,
         )
 
@@ -353,5 +357,7 @@ class ConfigWrites(ConfigReads, Writing):
 
 
 def _document(row: sqlite3.Row) -> Document:
-    text = row["config_json"]
-    return Document(**{field: row[field] for field in HEAD}, config=None if text is None else stored_json(text))
+    """Make a document of a row that begins with the columns of ``_DOCUMENT``."""
+    service, version, revision, epoch, updated_at, updated_by, text = row[:7]
+    config = None if text is None else stored_json(text)
+    return Document(service, version, revision, epoch, updated_at, updated_by, config)

@@ -42,7 +42,7 @@ ALONG_S = 0.1
 """For so long a job that is to go along waits for another to go along with."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     """``since``: when somebody began to wait for it, None: nobody does."""
 
@@ -53,7 +53,7 @@ class _Job:
     since: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Outcome:
     job: _Job
     result: Any = None

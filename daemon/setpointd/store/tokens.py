@@ -5,12 +5,14 @@ import sqlite3
 from typing import Any, Literal
 
 from sqlite_utils import Database
+from typing_extensions import override
 
 from setpoint_contracts import Token, strictjson
 from setpoint_contracts.audit import Action
 from setpointd.errors import UnreadableError
 from setpointd.records import Stamp
 from setpointd.store.audit import AuditWrites
+from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing, stored_json
 
 
@@ -39,23 +41,24 @@ class TokenReads(Reading):
 
     def ended(self, kid: str, at: str) -> Literal["revoked_at", "expires_at"] | None:
         """Why a token does not count at a time: the column that says so, ``revoked_at`` or ``expires_at``."""
-        row = self._one(
-            "SELECT revoked_at FROM api_tokens WHERE kid = :kid AND (revoked_at IS NOT NULL OR expires_at <= :at)",
-            kid=kid,
-            at=at,
-        )
-        if row is None:
-            return None
-        return "expires_at" if row["revoked_at"] is None else "revoked_at"
+        revoked_at, expires_at = self._ends(kid)
+        if revoked_at is not None:
+            return "revoked_at"
+        return "expires_at" if expires_at is not None and expires_at <= at else None
+
+    def _ends(self, kid: str) -> tuple[str | None, str | None]:
+        row = self._one("SELECT revoked_at, expires_at FROM api_tokens WHERE kid = :kid", kid=kid)
+        return (None, None) if row is None else (row[0], row[1])
 
 
 class TokenWrites(TokenReads, Writing):
     """Writes of tokens."""
 
-    def __init__(self, db: Database, stamp: Stamp, audit: AuditWrites) -> None:
+    def __init__(self, db: Database, stamp: Stamp, audit: AuditWrites, known: Known) -> None:
         super().__init__(db)
         self._stamp = stamp
         self._audit = audit
+        self._known = known
 
     def add(self, token: Token, key: str) -> None:
         """Add a token; ``key`` is its sealed secret or its public JWK. sqlite3.IntegrityError when the kid is there."""
@@ -72,7 +75,15 @@ class TokenWrites(TokenReads, Writing):
         )
         self._audit.record(Action.ROTATE_TOKEN, kid=kid, name=successor.name, ends_at=ends_at, successor=successor.kid)
 
+    @override
+    def _ends(self, kid: str) -> tuple[str | None, str | None]:
+        ends = self._known.ends.get(kid)
+        if ends is None:
+            ends = self._known.ends[kid] = super()._ends(kid)
+        return ends
+
     def _insert(self, token: Token, key: str) -> None:
+        self._known.ends.clear()
         self._do(
             "INSERT INTO api_tokens (kid, name, role, services_json, alg, key, created_at, created_by, expires_at)"
             " VALUES (:kid, :name, :role, :services, :alg, :key, :at, :by, :expires_at)",
@@ -89,6 +100,7 @@ class TokenWrites(TokenReads, Writing):
 
     def revoke(self, kid: str) -> bool:
         """Revoke a token; whether there was one that was not revoked yet."""
+        self._known.ends.clear()
         revoked = self._do(
             "UPDATE api_tokens SET revoked_at = :at WHERE kid = :kid AND revoked_at IS NULL",
             kid=kid,

@@ -58,7 +58,7 @@ class Tx(Snapshot):
         self.identity = IdentityWrites(db, known)
         self.outbox = OutboxWrites(db)
         self.audit = AuditWrites(db, stamp, self.outbox, known)
-        self.tokens = TokenWrites(db, stamp, self.audit)
+        self.tokens = TokenWrites(db, stamp, self.audit, known)
         self.replies = ReplyWrites(db)
         self.pruning = PruneWrites(db, stamp, self.audit)
         self.history = HistoryWrites(db, stamp, known)
