@@ -6,12 +6,14 @@ only), the TOML file given with ``--config``, the default. An empty variable cou
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import (
+    BaseModel,
+    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -19,13 +21,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 from setpoint_contracts import strictjson
@@ -53,15 +48,10 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ClientId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of one run of the daemon. ``repr`` shows no secret."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-    )
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path = Field(description="Directory with the store and its keys, as `setpointd init` makes it.")
     broker: str = Field(
@@ -172,15 +162,8 @@ class Settings(BaseSettings):
         Raises ``OperatorError``, one line that names the setting and how to give it, and quotes no secret.
         """
         try:
-            if config is not None and not config.is_file():  # the source below would take it for an empty one
-                raise OperatorError(f"{config} is not there, or not a file")
-            sources = (
-                InitSettingsSource(cls, dict(command_line)),
-                EnvSettingsSource(cls),
-                InitSettingsSource(cls, _from_secret_files()),
-                TomlConfigSettingsSource(cls, config),
-            )
-            return cls(_build_sources=(sources, {}))
+            from_environment = _from_environment(cls.model_fields)
+            return cls.model_validate(_from_toml(config) | _from_secret_files() | from_environment | dict(command_line))
         except ValidationError as error:
             raise OperatorError(_explain(error, config)) from None
         except OSError as error:
@@ -328,6 +311,22 @@ def variable(name: str) -> str:
 
 def _split_address(address: str) -> SplitResult:
     return urlsplit(f"//{address}")
+
+
+def _from_toml(config: Path | None) -> dict[str, Any]:
+    if config is None:
+        return {}
+    import tomllib  # noqa: PLC0415 - few have such a file
+
+    if not config.is_file():
+        raise OperatorError(f"{config} is not there, or not a file")
+    return tomllib.loads(config.read_bytes().decode())
+
+
+def _from_environment(names: Iterable[str]) -> dict[str, str]:
+    """Return what variables say, in capitals or not."""
+    given = {name.upper(): value for name, value in os.environ.items() if value}
+    return {name: given[variable(name)] for name in names if variable(name) in given}
 
 
 def _from_secret_files() -> dict[str, str]:
