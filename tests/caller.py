@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import aiomqtt
-from joserfc.jwk import OKPKey
 from joserfc.util import urlsafe_b64decode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -18,6 +17,7 @@ from paho.mqtt.properties import Properties
 from setpoint_contracts import COMMANDS, Code, ErrorBody, Reply, Token, Topics, sign_command, verify_detached
 from setpoint_contracts.audit import AuditEvent
 from setpoint_contracts.errors import DETAILS, GENERAL, INDEX
+from setpoint_contracts.keys import public_key
 from setpoint_contracts.signing import VerifyingKey
 from tests.waiting import DEADLINE_S
 
@@ -214,7 +214,4 @@ def _claims(payload: str | bytes) -> dict[str, Any]:
 
 
 def _keys(jwks: bytes) -> dict[str, VerifyingKey]:
-    return {
-        jwk["kid"]: VerifyingKey(jwk["alg"], OKPKey.import_key({field: jwk[field] for field in ("kty", "crv", "x")}))
-        for jwk in json.loads(jwks)["keys"]
-    }
+    return {jwk["kid"]: VerifyingKey(jwk["alg"], public_key(jwk["x"])) for jwk in json.loads(jwks)["keys"]}

@@ -1,12 +1,14 @@
 """What a handler is called with, without a daemon around it."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from joserfc.jwk import OctKey, OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from setpoint_contracts import Role, Token
 from setpoint_contracts.applied import AppliedReport
+from setpoint_contracts.keys import Secret
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits, Mode
 from setpoint_contracts.timestamps import rfc3339
@@ -27,7 +29,7 @@ ALICES_KEY = VerifyingKey("HS256", _TOKEN.signing_key())
 
 def new_keys(kid: str = "own-key") -> Keys:
     """Make a daemon's keys without their files."""
-    return Keys(OctKey.generate_key(256), VerifyingKey("Ed25519", OKPKey.generate_key("Ed25519")), kid)
+    return Keys(Secret(os.urandom(32)), VerifyingKey("Ed25519", Ed25519PrivateKey.generate()), kid)
 
 
 KEYS = new_keys()

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import aiomqtt
-from joserfc.jwk import OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from setpoint_contracts import sign_detached
+from setpoint_contracts.keys import thumbprint
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.keys import Keys
 from tests.caller import publish_properties
@@ -21,8 +22,8 @@ def key_of(data_dir: Path) -> tuple[str, VerifyingKey]:
 
 def strange_key() -> tuple[str, VerifyingKey]:
     """Make a key that no daemon has."""
-    key = OKPKey.generate_key("Ed25519")
-    return key.thumbprint()[:16], VerifyingKey("Ed25519", key)
+    key = Ed25519PrivateKey.generate()
+    return thumbprint(key.public_key())[:16], VerifyingKey("Ed25519", key)
 
 
 async def say(

@@ -16,10 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiomqtt
-from joserfc.errors import JoseError
-from joserfc.jwk import OKPKey
 
 from setpoint_contracts import Topics, strictjson, verify_detached
+from setpoint_contracts.keys import public_key
 from setpoint_contracts.numbers import MAX_INTEGER
 from setpoint_contracts.signing import JWS_USER_PROPERTY, VerifyingKey
 
@@ -78,9 +77,9 @@ def _order(document: Json) -> tuple[int, int]:
 def _signed(jwk: Any, topic: str, payload: bytes, jws: str) -> bool:
     """Whether this key made the signature; False also for what is no public Ed25519 JWK."""
     try:
-        kind, kid, x = (jwk["kty"], jwk["crv"]), jwk["kid"], jwk["x"]
-        key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": x})
-    except (TypeError, KeyError, ValueError, JoseError):
+        kind, kid, x = (jwk["kty"], jwk["crv"]), jwk["kid"], str(jwk["x"])
+        key = public_key(x)
+    except (TypeError, KeyError, ValueError):
         return False
     return kind == ("OKP", "Ed25519") and verify_detached(payload, topic, jws, kid, VerifyingKey("Ed25519", key))
 

@@ -1,4 +1,4 @@
-"""Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and joserfc only."""
+"""Setpoint's wire, for Python: models, names, topics, error codes, signatures. Needs pydantic and cryptography only."""
 
 from setpoint_contracts import (
     access,

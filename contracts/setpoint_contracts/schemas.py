@@ -77,7 +77,7 @@ _PUBLIC_KEY = _object(
         "use": {"const": "sig"},
     },
 )
-# What is no model: joserfc reads and writes it.
+# What is no model, but JOSE's own: the headers of signatures, and a set of keys.
 JOSE: dict[str, dict[str, Any]] = {
     "command-header": _object(
         "The header of a command (RFC 7515 section 4). ``alg`` is the token's own; no other member is taken.",

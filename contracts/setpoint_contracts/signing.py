@@ -8,11 +8,10 @@ Rules:
   ``topic``, can never pass for a command.
 - One signature has one spelling: no padding, no stray bits in the last character.
 
-The three parts are put together and taken apart here, which every message needs twice; keys and Ed25519 are joserfc's,
+The three parts are put together and taken apart here, which every message needs twice; Ed25519 is ``cryptography``'s,
 HMAC the standard library's.
 """
 
-import binascii
 import hmac
 import json
 import re
@@ -23,11 +22,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from joserfc import errors as jose
-from joserfc.jwk import OctKey, OKPKey
-from joserfc.jws import JWSRegistry
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from setpoint_contracts import strictjson
+from setpoint_contracts.keys import Key, Secret
+from setpoint_contracts.keys import from_base64url as _from_base64url
+from setpoint_contracts.keys import to_base64url as _base64url
 from setpoint_contracts.tokens import Token
 from setpoint_contracts.topics import Topics
 
@@ -40,10 +41,7 @@ _COMMAND_HEADER = frozenset({"alg", "kid", "typ"})
 _DEFAULT = object()
 T = TypeVar("T")
 
-
-_ED25519 = JWSRegistry(algorithms=["Ed25519"]).get_alg("Ed25519")
 _ASCII = json.JSONEncoder(separators=(",", ":"))
-_TO_STANDARD, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 # Of headers, which are the same in all messages of a token; what anybody sends may stand here too, so not many.
 _HEADERS_KEPT = 256
 
@@ -95,13 +93,19 @@ class VerifyingKey:
     """A key ready for use, with the one algorithm it is for."""
 
     alg: str
-    key: OctKey | OKPKey
+    key: Key
     _mac: hmac.HMAC | None = field(init=False, repr=False, compare=False)
+    _public: Ed25519PublicKey | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # The secret is worked in once; each message goes on from a copy.
-        secret = self.key.raw_value if self.alg == "HS256" and isinstance(self.key, OctKey) else None
-        object.__setattr__(self, "_mac", None if secret is None else hmac.new(secret, digestmod="sha256"))
+        mac = public = None
+        if isinstance(self.key, Secret):
+            # The secret is worked in once; each message goes on from a copy.
+            mac = hmac.new(self.key.raw_value, digestmod="sha256") if self.alg == "HS256" else None
+        elif self.alg == "Ed25519":
+            public = self.key.public_key() if isinstance(self.key, Ed25519PrivateKey) else self.key
+        object.__setattr__(self, "_mac", mac)
+        object.__setattr__(self, "_public", public)
 
     def sign(self, text: bytes) -> bytes:
         """Sign a text; the signature is in base64url. Raises ``ValueError`` when the key is not for its algorithm."""
@@ -109,25 +113,22 @@ class VerifyingKey:
             mac = self._mac.copy()
             mac.update(text)
             return _base64url(mac.digest())
-        if not self._is_of_a_pair:
-            msg = f"this is no key for {self.alg}"
+        if self._public is None or not isinstance(self.key, Ed25519PrivateKey):
+            msg = f"this is no key to sign {self.alg} with"
             raise ValueError(msg)
-        return _base64url(_ED25519.sign(text, self.key))
+        return _base64url(self.key.sign(text))
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
         """Whether a signature, in base64url, is this key's over a text."""
         if self._mac is not None:
             return hmac.compare_digest(self.sign(text), signature)
-        if not self._is_of_a_pair:
+        if self._public is None:
             return False
         try:
-            return _ED25519.verify(text, _from_base64url(signature), self.key)
-        except (jose.JoseError, ValueError):
+            self._public.verify(_from_base64url(signature), text)
+        except (InvalidSignature, ValueError):
             return False
-
-    @property
-    def _is_of_a_pair(self) -> bool:
-        return self.alg == "Ed25519" and isinstance(self.key, OKPKey)
+        return True
 
 
 def verify_command(payload: bytes, max_bytes: int, find: Callable[[str], tuple[VerifyingKey, T] | None]) -> Signed[T]:
@@ -196,16 +197,3 @@ def _command_header(head: bytes) -> tuple[str, str]:
     ):
         raise NotSignedError("bad_header")
     return header["alg"], header["kid"]
-
-
-def _base64url(data: bytes) -> bytes:
-    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
-
-
-def _from_base64url(text: bytes) -> bytes:
-    """Decode what ``_base64url`` made; raises ``ValueError`` for every other spelling."""
-    data = binascii.a2b_base64(text.translate(_TO_STANDARD) + b"=" * (-len(text) % 4))
-    if _base64url(data) != text:
-        msg = "base64url has one spelling"
-        raise ValueError(msg)
-    return data

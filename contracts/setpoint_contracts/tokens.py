@@ -2,15 +2,16 @@
 
 import os
 import re
+import secrets
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from joserfc.jwk import OctKey, OKPKey
-from joserfc.util import to_str, urlsafe_b64encode
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from setpoint_contracts import strictjson
+from setpoint_contracts.keys import Key, Secret, private_key, public_key, secret_key, to_jwk
 from setpoint_contracts.misfits import line, misfits
 from setpoint_contracts.model import Model
 from setpoint_contracts.names import Kid, PrincipalName, ServiceGlob
@@ -107,22 +108,19 @@ class Token(Model):
         return self
 
     def _is_pair(self) -> bool:
-        private = OKPKey.import_key(dict(self.jwk())).private_key
-        return private is not None and to_str(urlsafe_b64encode(private.public_key().public_bytes_raw())) == self.x
+        return to_jwk(self.signing_key())["x"] == self.x
 
     @classmethod
     def new(cls, alg: Algorithm, kid: str, name: str, role: Role, **more: Any) -> Self:
         """Make a token with a fresh key; ``more`` may hold ``services`` and ``expires_at``."""
-        key = OctKey.generate_key(_KEY_BYTES * 8) if alg == "HS256" else OKPKey.generate_key("Ed25519")
-        return cls.model_validate(
-            {**key.as_dict(private=True), "kid": kid, "alg": alg, "name": name, "role": role, **more},
-        )
+        key = Secret(secrets.token_bytes(_KEY_BYTES)) if alg == "HS256" else Ed25519PrivateKey.generate()
+        return cls.model_validate({**to_jwk(key), "kid": kid, "alg": alg, "name": name, "role": role, **more})
 
     @classmethod
     def of_secret(cls, secret: bytes, kid: str, name: str, role: Role, **more: Any) -> Self:
         """Make an HS256 token of 32 random bytes; ``more`` as for ``new``."""
-        key = {"kty": "oct", "alg": "HS256", "k": to_str(urlsafe_b64encode(secret))}
-        return cls.model_validate({**key, "kid": kid, "name": name, "role": role, **more})
+        key = to_jwk(Secret(secret))
+        return cls.model_validate({**key, "kid": kid, "alg": "HS256", "name": name, "role": role, **more})
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -158,7 +156,8 @@ class Token(Model):
             field: value for field in ("kty", "kid", "alg", "crv", "k", "x", "d") if (value := getattr(self, field))
         }
 
-    def signing_key(self) -> OctKey | OKPKey:
-        """Return the key for signing and verifying, as joserfc takes it."""
-        kind: type[OctKey | OKPKey] = OctKey if self.kty == "oct" else OKPKey
-        return kind.import_key(dict(self.jwk()))
+    def signing_key(self) -> Key:
+        """Return the key for signing and verifying, as ``VerifyingKey`` takes it."""
+        if self.k:
+            return secret_key(self.k)
+        return private_key(self.d) if self.d else public_key(self.x or "")

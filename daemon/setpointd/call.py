@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from joserfc.jwk import OctKey
-
 from setpoint_contracts import Permission, Token, seal_for
 from setpoint_contracts.applied import AppliedReport
+from setpoint_contracts.keys import Secret
 from setpoint_contracts.signing import VerifyingKey
 from setpoint_contracts.system import Limits
 from setpointd.auth import Principal, check_right, check_rights
@@ -77,7 +76,7 @@ class Call:
 
     def seal_for_caller(self, info: str, plaintext: bytes) -> str | None:
         """Encrypt something so that only the caller can read it; None: its token has no secret for that, as Ed25519."""
-        return seal_for(self.key.key, info, plaintext) if isinstance(self.key.key, OctKey) else None
+        return seal_for(self.key.key, info, plaintext) if isinstance(self.key.key, Secret) else None
 
     def seal(self, token: Token) -> str:
         """Return what the store keeps of a token's key."""

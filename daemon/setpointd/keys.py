@@ -8,19 +8,18 @@ a secret value of a config, of which there are many, as plain AES-256-GCM bound 
 import contextlib
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from joserfc import jwe
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey, OKPKey
 
-from setpoint_contracts import Token, sign_detached, strictjson, verify_detached
+from setpoint_contracts import Token, sealing, sign_detached, strictjson, verify_detached
+from setpoint_contracts.keys import Key, Secret, private_key, public_key, secret_key, thumbprint, to_jwk
 from setpoint_contracts.signing import VerifyingKey
 from setpointd.errors import OperatorError, UnreadableError
 from setpointd.messages import Outbound
@@ -29,33 +28,33 @@ SEAL_FILE = "seal.jwk"
 SIGNING_FILE = "signing.jwk"
 _KID_LENGTH = 16
 _KEYS_READ = 8
-_FORMS = {OctKey: ("oct", None, "k"), OKPKey: ("OKP", "Ed25519", "d")}
-_SECRET_LENGTH = 43  # 32 bytes as base64url
 _NONCE_BYTES = 12
-K = TypeVar("K", OctKey, OKPKey)
+_KEY_BYTES = 32
+_KEY_LENGTH = 43  # in base64url
+K = TypeVar("K", Secret, Ed25519PrivateKey)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
     """Both keys, and the public id of the signing one (the start of its RFC 7638 thumbprint)."""
 
-    seal: OctKey
+    seal: Secret
     signing: VerifyingKey
     kid: str
 
     @classmethod
     def create(cls, data_dir: Path) -> Self:
         """Make both files; refuses to overwrite."""
-        write_private(data_dir / SEAL_FILE, _dump(OctKey.generate_key(256)))
-        write_private(data_dir / SIGNING_FILE, _dump(OKPKey.generate_key("Ed25519")))
+        write_private(data_dir / SEAL_FILE, _dump(Secret(os.urandom(_KEY_BYTES))))
+        write_private(data_dir / SIGNING_FILE, _dump(Ed25519PrivateKey.generate()))
         return cls.load(data_dir)
 
     @classmethod
     def load(cls, data_dir: Path) -> Self:
         """Read both files; raises ``OperatorError`` when one is missing or broken."""
-        seal = _read(data_dir / SEAL_FILE, OctKey)
-        signing = _read(data_dir / SIGNING_FILE, OKPKey)
-        return cls(seal, VerifyingKey("Ed25519", signing), signing.thumbprint()[:_KID_LENGTH])
+        seal = _read(data_dir / SEAL_FILE, "k", secret_key)
+        signing = _read(data_dir / SIGNING_FILE, "d", private_key)
+        return cls(seal, VerifyingKey("Ed25519", signing), thumbprint(signing.public_key())[:_KID_LENGTH])
 
     def signed(self, topic: str, payload: bytes, *, retain: bool) -> Outbound:
         """Make a message that carries the daemon's own signature; an empty one, which clears a topic, carries none."""
@@ -68,14 +67,15 @@ class Keys:
 
     def public_jwks(self) -> bytes:
         """The JWK Set (RFC 7517 section 5) that lets others check the daemon's signatures."""
-        public = self.signing.key.as_dict(private=False)
+        jwk = to_jwk(self.signing.key)
+        public = {name: jwk[name] for name in ("crv", "x", "kty")}
         return strictjson.dumps({"keys": [{**public, "kid": self.kid, "alg": "Ed25519", "use": "sig"}]}).encode()
 
     def store_form(self, token: Token) -> str:
         """What the store keeps of a token's key: a sealed secret, or a public JWK."""
         if token.k is None:
             return strictjson.dumps(token.public().jwk())
-        return jwe.encrypt_compact({"alg": "dir", "enc": "A256GCM", "kid": token.kid}, token.k, self.seal)
+        return sealing.seal(self.seal.raw_value, token.k.encode(), token.kid)
 
     def restore(self, row: dict[str, Any]) -> Token:
         """Make the token of a row of the store. ``OperatorError``: its key was sealed by another daemon, or moved."""
@@ -83,10 +83,10 @@ class Keys:
         try:
             if row["alg"] != "HS256":
                 return Token.model_validate({**strictjson.loads(row["key"].encode()), **fields})
-            opened = jwe.decrypt_compact(row["key"], self.seal)
-            if opened.plaintext is not None and opened.headers().get("kid") == row["kid"]:
-                return Token.model_validate({"kty": "oct", "k": opened.plaintext.decode(), **fields})
-        except (JoseError, ValueError):
+            secret, kid = sealing.unseal(self.seal.raw_value, row["key"])
+            if kid == row["kid"]:
+                return Token.model_validate({"kty": "oct", "k": secret.decode(), **fields})
+        except ValueError:
             pass  # told below, without what is in it
         msg = f"{SEAL_FILE} does not open token {row['kid']}: it belongs to another store"
         raise OperatorError(msg)
@@ -131,10 +131,9 @@ def read_jwks(payload: bytes) -> dict[str, VerifyingKey]:
         return {}
     keys = {}
     for jwk in jwks:
-        with contextlib.suppress(ValueError, TypeError, KeyError, JoseError):
-            if (jwk["kty"], jwk["crv"]) == _FORMS[OKPKey][:2]:
-                public = OKPKey.import_key({name: jwk[name] for name in ("kty", "crv", "x")})
-                keys[str(jwk["kid"])] = VerifyingKey("Ed25519", public)
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            if (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519"):
+                keys[str(jwk["kid"])] = VerifyingKey("Ed25519", public_key(str(jwk["x"])))
     return keys
 
 
@@ -159,11 +158,11 @@ def write_private(path: Path, content: bytes) -> None:
         raise OperatorError(msg) from None
 
 
-def _dump(key: OctKey | OKPKey) -> bytes:
-    return strictjson.dumps(key.as_dict(private=True)).encode() + b"\n"
+def _dump(key: Key) -> bytes:
+    return strictjson.dumps(to_jwk(key)).encode() + b"\n"
 
 
-def _read(path: Path, kind: type[K]) -> K:
+def _read(path: Path, member: str, read: Callable[[str], K]) -> K:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -172,21 +171,19 @@ def _read(path: Path, kind: type[K]) -> K:
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise OperatorError(msg) from None
-    try:
-        found = strictjson.loads(content)
-        key = kind.import_key(found) if _is_of_ours(found, kind) else None
-    except (ValueError, JoseError):
-        key = None
+    key = _made_here(content, member, read)
     if key is None:
         msg = f"{path} is not the key that `setpointd init` made"
         raise OperatorError(msg)
     return key
 
 
-def _is_of_ours(found: Any, kind: type[OctKey | OKPKey]) -> bool:
-    kty, crv, secret = _FORMS[kind]
-    return (
-        isinstance(found, dict)
-        and (found.get("kty"), found.get("crv")) == (kty, crv)
-        and len(str(found.get(secret))) == _SECRET_LENGTH
-    )
+def _made_here(content: bytes, member: str, read: Callable[[str], K]) -> K | None:
+    """Read what ``_dump`` wrote; None: it is something else, or parts of it do not belong together."""
+    try:
+        jwk = strictjson.loads(content)
+        secret = str(jwk[member])
+        key = read(secret)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return key if len(secret) == _KEY_LENGTH and to_jwk(key).items() <= jwk.items() else None

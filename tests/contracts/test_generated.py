@@ -129,6 +129,6 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_contracts_import_little(module: Path) -> None:
-    """The contracts need the standard library, pydantic and joserfc, so that any service can afford them."""
-    allowed = {"setpoint_contracts", "pydantic", "pydantic_core", "joserfc"}
+    """The contracts need the standard library, pydantic and cryptography, so that any service can afford them."""
+    allowed = {"setpoint_contracts", "pydantic", "pydantic_core", "cryptography"}
     assert imported(module) - allowed <= sys.stdlib_module_names

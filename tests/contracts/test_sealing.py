@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc.jwk import OctKey
 from joserfc.util import urlsafe_b64decode, urlsafe_b64encode
 
 from setpoint_contracts import Role, Token, open_sealed, seal_for
+from setpoint_contracts.keys import Secret
 from setpoint_contracts.sealing import TOKEN_INFO, NotSealedError
 from tests.contracts.readme import blocks
 
@@ -29,8 +29,8 @@ def key_of(secret: bytes, info: str) -> AESGCM:
 @pytest.mark.parametrize("plaintext", [b"", b"x", os.urandom(300_000)], ids=["nothing", "a byte", "much"])
 def test_what_is_sealed_opens_again(plaintext: bytes) -> None:
     """Whatever it is, more than the largest config too, with the secret as bytes or as a key."""
-    assert open_sealed(OctKey.import_key(SECRET), INFO, seal_for(SECRET, INFO, plaintext)) == plaintext
-    assert open_sealed(SECRET, INFO, seal_for(OctKey.import_key(SECRET), INFO, plaintext)) == plaintext
+    assert open_sealed(Secret(SECRET), INFO, seal_for(SECRET, INFO, plaintext)) == plaintext
+    assert open_sealed(SECRET, INFO, seal_for(Secret(SECRET), INFO, plaintext)) == plaintext
 
 
 def test_others_open_it() -> None:
@@ -83,9 +83,7 @@ def test_the_page_says_how_to_open_it(language: str, command: str, name: str, tm
     (tmp_path / "own.jwk").write_bytes(own.dump())
     [program] = blocks(language, "commands.md")
     (tmp_path / name).write_text(program)
-    key = own.signing_key()
-    assert isinstance(key, OctKey)
-    sealed = seal_for(key, TOKEN_INFO, new.dump())
+    sealed = seal_for(own.signing_key(), TOKEN_INFO, new.dump())
 
     def opened(text: str) -> "subprocess.CompletedProcess[bytes]":
         return subprocess.run(

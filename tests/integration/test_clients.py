@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from setpoint_contracts import Token
+from setpoint_contracts.keys import to_jwk
 from tests.caller import calling
 from tests.daemon import Daemon
 from tests.npm import MQTT, npm_install
@@ -84,9 +85,7 @@ async def test_client_in_node_believes_no_other(shared_daemon: Daemon, service: 
         message = await admin.message(topic)
         payload = bytes(message.payload).decode()
         ((_, jws),) = vars(message.properties)["UserProperty"]
-        keys = [
-            {"kid": kid, "alg": key.alg, **key.key.as_dict(private=False)} for kid, key in admin.daemon_keys.items()
-        ]
+        keys = [{"kid": kid, "alg": key.alg, **to_jwk(key.key)} for kid, key in admin.daemon_keys.items()]
     others = [{**key, "x": Token.new("Ed25519", "other", "other", admin.token.role).x} for key in keys]
     cases = [[topic, payload, jws], [topic, payload + " ", jws], [f"{topic}x", payload, jws], [topic, payload, None]]
     cases += [[topic, payload, [jws, jws]], [topic, payload, jws[:-2]], [topic, payload, "a..b"]]

@@ -11,9 +11,10 @@ from typing import Any
 
 import aiomqtt
 import pytest
-from joserfc.jwk import OKPKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from setpoint_contracts import sign_detached, strictjson
+from setpoint_contracts.keys import to_jwk
 from setpoint_contracts.numbers import MAX_INTEGER
 from setpoint_contracts.signing import VerifyingKey
 from tests.caller import Caller, calling, publish_properties, retained
@@ -107,7 +108,7 @@ async def test_follows_a_service_through_its_life(
             assert await follower.said(topic, "older") == held
             forged = strictjson.dumps({**held, "epoch": MAX_INTEGER, "config": {"n": "forged"}}).encode()
             (kid,) = admin.daemon_keys
-            stranger = VerifyingKey("Ed25519", OKPKey.generate_key("Ed25519"))
+            stranger = VerifyingKey("Ed25519", Ed25519PrivateKey.generate())
             await publish(admin, topic, forged, sign_detached(forged, topic, kid, stranger))
             assert await follower.said(topic, "bad_signature") == held
             await publish(admin, topic, forged, None)
@@ -128,11 +129,11 @@ async def test_a_stranger_cannot_move_the_pin(
     """A key set of another key, and what is signed with it, is ignored; the daemon's own goes on to be believed."""
     topics = shared_daemon.topics
     topic = topics.updated(service)
-    key = OKPKey.generate_key("Ed25519")
+    key = Ed25519PrivateKey.generate()
     stranger = VerifyingKey("Ed25519", key)
     async with calling(shared_daemon, None, topic) as admin, following(language) as follower:
         await follower.said(topics.keys, "pinned")
-        jwks = strictjson.dumps({"keys": [{**key.as_dict(private=False), "kid": "other", "alg": "Ed25519"}]}).encode()
+        jwks = strictjson.dumps({"keys": [{**to_jwk(key.public_key()), "kid": "other", "alg": "Ed25519"}]}).encode()
         properties = publish_properties(UserProperty=[("jws", sign_detached(jwks, topics.keys, "other", stranger))])
         await admin.mqtt.publish(topics.keys, jwks, qos=1, properties=properties)
         await follower.said(topics.keys, "other_key")

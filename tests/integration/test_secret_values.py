@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import pytest
-from joserfc.jwk import OctKey
 
 from setpoint_contracts import Token, open_sealed
 from setpoint_contracts.sealing import SECRETS_INFO
@@ -42,7 +41,6 @@ async def revealed(caller: Caller, service: str, **params: Any) -> dict[str, Any
     """Have the secrets of a service opened."""
     result = await caller.ok("get", {"service": service, "reveal": True, **params})
     key = caller.token.signing_key()
-    assert isinstance(key, OctKey)
     values: dict[str, Any] = json.loads(open_sealed(key, SECRETS_INFO, result["secrets_jwe"]))
     return values
 
