@@ -35,11 +35,11 @@ def written_bytes(pid: int) -> int:
     return int(counts["write_bytes"]) - int(counts["cancelled_write_bytes"])
 
 
-def rss_mib(pid: int) -> float:
-    """The resident memory of a process (proc(5), /proc/pid/status)."""
+def rss_mb(pid: int) -> float:
+    """The resident memory of a process (proc(5), /proc/pid/status), in millions of bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
+            return int(line.split()[1]) * 1024 / 1e6
     return 0.0
 
 

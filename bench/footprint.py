@@ -1,7 +1,7 @@
 """What a daemon takes when it is empty and when it is large: memory, and the time from exec to ``/readyz`` 200."""
 
 from bed import Bed, say
-from figures import Results, rss_mib
+from figures import Results, rss_mb
 from processes import make_store, running_daemon
 from stores import with_services
 
@@ -21,6 +21,6 @@ def measure(bed: Bed) -> Results:
             with running_daemon(bed.directory / name, bed.port, bed.log, prefix=f"{name}/") as (daemon, start_s):
                 daemon.wait_drained()
                 starts.append(start_s)
-                found[f"{name}_rss_mib"] = rss_mib(daemon.pid)
+                found[f"{name}_rss_mb"] = rss_mb(daemon.pid)
         found[f"{name}_starts_s"] = starts
     return found

@@ -1,5 +1,6 @@
 """The programs that a run is made of, as child processes: the installed daemon, and the bare echoes."""
 
+import compileall
 import contextlib
 import http.client
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from echo import KINDS
 from load import TIMEOUT_S, LoadError
 
+import setpoint_contracts
+import setpointd
 from setpoint_contracts import Token
 
 HOST = "127.0.0.1"
@@ -24,6 +27,12 @@ _DRAINED_POLL_S = 0.05  # a scrape takes the daemon some milliseconds
 _STARTED_S = 60.0  # with 10,000 services on a busy machine
 _RATE_LIMIT_PER_S = "1000000"  # the limit is at work, and one principal sends all that the daemon can do
 _PENDING = re.compile(rb"^setpoint_outbox_pending (\S+)$", re.MULTILINE)
+
+
+def compile_modules() -> None:
+    """Compile the product's modules, as pip does when it installs them; else the starts of a checkout would do it."""
+    for package in (setpointd, setpoint_contracts):
+        compileall.compile_dir(Path(package.__file__ or "").parent, quiet=1)
 
 
 def make_store(data_dir: Path) -> Token:

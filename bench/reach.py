@@ -98,9 +98,9 @@ AIMS = (
     Aim("`get` beside etcd's get through Python, rate", _against_etcd("get", "get"), 1.0, 1.0, _TIMES, at_least=True),
     Aim("outbox empty after full `set` load", lambda results: results["pressure"]["drain_s"], 0.2, 1.0, "s"),
     Aim("`set` p99 at 300/s steady", lambda results: results["pressure"]["steady_p99_ms"], 5, 10, "ms"),
-    Aim("RSS idle", lambda results: results["rss_mib"]["idle"], 50, 60, "MiB"),
-    Aim("RSS after load", lambda results: results["rss_mib"]["loaded"], 60, 75, "MiB"),
-    Aim("RSS, 10,000 services of 1 kB", lambda results: results["footprint"]["large_rss_mib"], 85, 110, "MiB"),
+    Aim("RSS idle", lambda results: results["rss_mb"]["idle"], 50, 60, "MB"),
+    Aim("RSS after load", lambda results: results["rss_mb"]["loaded"], 60, 75, "MB"),
+    Aim("RSS, 10,000 services of 1 kB", lambda results: results["footprint"]["large_rss_mb"], 85, 110, "MB"),
     Aim(
         "start to ready, empty",
         lambda results: statistics.median(results["footprint"]["empty_starts_s"]),

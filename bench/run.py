@@ -28,9 +28,9 @@ import stores
 import turns
 import wear
 from bed import QUICK, Bed, Sizes, say
-from figures import Results, machine, rss_mib
+from figures import Results, machine, rss_mb
 from load import Connection, LoadError
-from processes import SETPOINTD, Daemon, free_port, make_store, running_daemon, running_echoes
+from processes import SETPOINTD, Daemon, compile_modules, free_port, make_store, running_daemon, running_echoes
 from tables import facts, tables
 from workload import CONFIG_BYTES, Commands
 
@@ -83,13 +83,13 @@ def _main_daemon(bed: Bed) -> Results:
     commands = Commands(make_store(data_dir), services=bed.sizes.services)
     with running_daemon(data_dir, bed.port, bed.log) as (daemon, _):
         daemon.wait_drained()
-        idle = rss_mib(daemon.pid)
+        idle = rss_mb(daemon.pid)
         with Connection(bed.port, commands.filters) as connection:
             connection.drive(commands.set(bed.sizes.services), 10)
         found = turns.measure(bed, daemon, commands)
         pressed = pressure.measure(bed, daemon, commands)
-        loaded = rss_mib(daemon.pid)
-    return {"turns": found, "pressure": pressed, "rss_mib": {"idle": idle, "loaded": loaded}}
+        loaded = rss_mb(daemon.pid)
+    return {"turns": found, "pressure": pressed, "rss_mb": {"idle": idle, "loaded": loaded}}
 
 
 PARTS: dict[str, Callable[[Bed], Results]] = {
@@ -164,6 +164,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="setpoint-bench-", dir=arguments.dir) as name:
             directory = Path(name)
             facts_of_machine = machine(directory, sizes.fsyncs)
+            compile_modules()
             kept = directory / "kept" if arguments.quick else arguments.out / "stores"
             with bed_with_broker(sizes, directory, kept) as bed:
                 found = guard(bed) if arguments.guard else measure(bed, _wanted(arguments))

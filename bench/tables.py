@@ -126,10 +126,10 @@ def _wear(results: Results) -> list[str]:
 
 def _starts(results: Results) -> list[str]:
     footprint = results["footprint"]
-    lines = head("services", "exec to `/readyz` 200, s", "RSS, MiB")
+    lines = head("services", "exec to `/readyz` 200, s", "RSS, MB")
     for name, services in (("empty", 0), ("large", footprint["services"])):
         lines.append(
-            row(f"{services:,}", _cell(footprint[f"{name}_starts_s"], 2), f"{footprint[f'{name}_rss_mib']:.1f}")
+            row(f"{services:,}", _cell(footprint[f"{name}_starts_s"], 2), f"{footprint[f'{name}_rss_mb']:.1f}")
         )
     return lines
 
@@ -180,9 +180,9 @@ def _notes(results: Results) -> Iterable[str]:
             f" {found['first_s']:.2f} s, to the last {found['last_s']:.2f} s, to an empty outbox"
             f" {found['drained_s']:.2f} s. Meanwhile probes were answered: {probes}."
         )
-    if "rss_mib" in results:
-        rss = results["rss_mib"]
-        yield f"RSS of the daemon: {rss['idle']:.1f} MiB idle, {rss['loaded']:.1f} MiB after the turns and the load."
+    if "rss_mb" in results:
+        rss = results["rss_mb"]
+        yield f"RSS of the daemon: {rss['idle']:.1f} MB idle, {rss['loaded']:.1f} MB after the turns and the load."
     if "footprint" in results:
         first = results["footprint"]["large_first_start_s"]
         yield f"The first start with {sizes['large_services']:,} services, none retained yet: {first:.2f} s."
