@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from fnmatch import translate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from setpoint_contracts import Code, Command, Permission, Role, Token
 from setpoint_contracts.signing import VerifyingKey
@@ -12,8 +11,7 @@ from setpoint_contracts.timestamps import seconds
 from setpointd.errors import Rejected
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """The holder of one token. Times are POSIX seconds."""
 
     kid: str

@@ -17,10 +17,9 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from functools import partial
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import h11
 
@@ -46,16 +45,14 @@ _SEVERITY: tuple[Status, ...] = ("pass", "warn", "fail")
 _VERDICT = {"pass": "[+]{} ok: {}", "warn": "[+]{} warning: {}", "fail": "[-]{} failed: {}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """What one part of the daemon says of itself; ``message`` is for people and holds no secret and no config value."""
 
     status: Status
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """The daemon's state at one moment; ``live`` is False only when a restart is the way out."""
 
     mode: str
@@ -116,8 +113,7 @@ async def serve(
         await server.wait_closed()  # only now: since Python 3.12 it waits for the connections
 
 
-@dataclass(frozen=True, slots=True)
-class _Response:
+class _Response(NamedTuple):
     status: HTTPStatus
     body: str | bytes
     media_type: str = _TEXT
@@ -164,7 +160,7 @@ def _health(state: Health) -> _Response:
         "revision": state.revision,
         "version": state.version,
         "uptime_s": round(state.uptime_s, 3),
-        "checks": {name: asdict(check) for name, check in state.checks.items()},
+        "checks": {name: check._asdict() for name, check in state.checks.items()},
     }
     return _Response(_ok_when(state.status != "fail"), json.dumps(document) + "\n", "application/json")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(slots=True)
-class Inbound:
+class Inbound(NamedTuple):
     """A message that arrived. ``received_at`` is in POSIX seconds, ``expiry_s`` the MQTT 5 message expiry left then.
 
     ``jws`` is the user property of that name: a detached signature, if its sender is a daemon.

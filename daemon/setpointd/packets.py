@@ -1,6 +1,6 @@
 """How long packets are, and how a large one begins, without making one (MQTT 5, sections 1.5, 2.1 and 3.3)."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from setpointd.messages import Outbound
 
@@ -39,8 +39,7 @@ def packet_bytes(data: bytes, at: int = 0) -> int:
     return len(data) - at + 1
 
 
-@dataclass(frozen=True, slots=True)
-class PublishStart:
+class PublishStart(NamedTuple):
     """The start of a PUBLISH; ``payload`` is what stands behind topic and packet id, properties included."""
 
     topic: str

@@ -9,8 +9,7 @@ commits, waits or looks at a clock. It refuses by raising ``Rejected``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from setpoint_contracts import COMMANDS, Change, Command
 from setpoint_contracts.access import TokenCreate, TokenList, TokenRevoke, TokenRotate
@@ -46,8 +45,7 @@ D = TypeVar("D", bound=Change)
 S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """How a command runs.
 
     ``while_read_only``: it may run then. ``stored``: its reply is final, and repeated. ``explained``: it takes

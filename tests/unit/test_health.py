@@ -7,7 +7,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from email.message import Message
 from functools import partial
 from http.client import parse_headers
@@ -27,9 +26,9 @@ PASSING = Health(
     uptime_s=61.23456,
     checks={"broker": Check("pass", "connected"), "store": Check("pass", "open")},
 )
-WARNING = replace(PASSING, checks={**PASSING.checks, "store": Check("warn", "read-only: stale_store")})
-FAILING = replace(PASSING, checks={**PASSING.checks, "broker": Check("fail", "not connected")})
-DEAD = replace(PASSING, live=False)
+WARNING = PASSING._replace(checks={**PASSING.checks, "store": Check("warn", "read-only: stale_store")})
+FAILING = PASSING._replace(checks={**PASSING.checks, "broker": Check("fail", "not connected")})
+DEAD = PASSING._replace(live=False)
 
 Address = tuple[str, int]
 
@@ -158,7 +157,7 @@ async def test_a_failing_check_fails_readiness_and_not_liveness(state: Health, l
 
 async def test_readiness_is_one_line_and_lists_the_checks_when_asked() -> None:
     """The line names what fails; with ``verbose``, also in absolute form, each check has a line before it."""
-    state = replace(FAILING, checks={**FAILING.checks, "clock": Check("warn", "is behind")})
+    state = FAILING._replace(checks={**FAILING.checks, "clock": Check("warn", "is behind")})
     async with shim(state) as address, shim() as ready:
         assert (await get(ready, "/readyz")).body == b"ready\n"
         assert (await get(address, "/readyz")).body == b"not ready: broker\n"

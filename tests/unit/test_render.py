@@ -1,7 +1,6 @@
 """What leaves: the two shapes of a reply, updates and events, signed and no larger than the broker takes (wire §4)."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ from tests.unit.claims import KEY, OWN, TOPICS, address, claims
 AT = "2026-11-23T10:00:00.123Z"
 IDENTITY = Identity("store", epoch=3, revision=812, instance=None)
 STT = Document("stt", version=15, revision=90, epoch=3, updated_at=AT, updated_by="bob", config={"a": 1})
-GONE = replace(STT, config=None)
-LARGE = replace(STT, config={"text": "x" * 10_000})
+GONE = STT._replace(config=None)
+LARGE = STT._replace(config={"text": "x" * 10_000})
 TO = address(claims(), correlation_data=b"c")
 LIMIT = 4096
 
@@ -215,7 +214,7 @@ def test_a_document_over_the_limit_is_refused() -> None:
 def test_a_document_is_refused_exactly_when_its_update_does_not_fit() -> None:
     """Whatever its size: what is written can be published, and what can be published is written."""
     for size in range(LIMIT - 700, LIMIT, 7):
-        document = replace(STT, config={"a": "x" * size})
+        document = STT._replace(config={"a": "x" * size})
         fits = publish_bytes(renderer().update("stt", document)) <= LIMIT
         try:
             renderer(LIMIT).check_update(document, len(json.dumps(document.config)))

@@ -5,7 +5,7 @@ No command makes a version by another way, so whatever a config must be is looke
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from setpoint_contracts import Code, Permission, strictjson
 from setpoint_contracts.audit import Action
@@ -93,8 +93,7 @@ def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
     return None if text is None else call.daemon.schemas.of(text)
 
 
-@dataclass(slots=True)
-class _Content:
+class _Content(NamedTuple):
     """A config in clear and as it is shown and stored, each as JSON too; ``places`` are those of its secrets."""
 
     clear: dict[str, Any]
