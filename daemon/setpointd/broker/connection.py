@@ -99,6 +99,7 @@ class Connection:
             await self._duties.subscribe(session)
             if self._runtime.mode == "active":
                 await self._duties.compare(retained, current, session.max_packet_bytes)
+            del retained, current  # all that the broker has: not to be held for as long as the session lasts
             self._note_connection(session)
             await self._serve(session, handle)
 

@@ -235,7 +235,7 @@ class Duties:
         await self._modes.active.wait()
         if self._unchecked is None:
             retained = await self._position.look()
-            await self.compare(retained, await self._position.retainable(), self._session.max_packet_bytes)
+            await self.compare(retained, await self._position.retainable(retained), self._session.max_packet_bytes)
         unchecked, self._unchecked = self._unchecked or {}, None
         for number, (topic, said) in enumerate(unchecked.items()):
             if not (said.jws and self._keys.made(topic, said.payload, said.jws)):

@@ -61,6 +61,7 @@ async def look(
             await asyncio.wait([ended, client.ended], timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if client.ended.done():
                 client.ended.result()
+        client.on_message = lambda _packet, _received_at: None  # what was found, which may be much, is the caller's now
     return found
 
 

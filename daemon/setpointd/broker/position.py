@@ -59,9 +59,9 @@ class Position:
         """Look at what is retained, on a throwaway connection."""
         return await self._witness.look()
 
-    async def retainable(self) -> dict[str, bytes]:
-        """Return what this store would have retained of its services: topic → payload."""
-        return (await self._store.read(self._mine))[1]
+    async def retainable(self, retained: Mapping[str, Published]) -> dict[str, bytes]:
+        """Return what this store would have retained of its services, beside what is: topic → payload."""
+        return (await self._store.read(partial(self._mine, retained)))[1]
 
     async def take(self, retained: Mapping[str, Published]) -> dict[str, bytes]:
         """Go by what is retained: at the start by all of it; later on, only when another daemon took over.
@@ -69,7 +69,7 @@ class Position:
         Returns with what it was compared, ``retainable``. Raises ``SessionTakenOverError`` when another daemon of this
         store lives.
         """
-        own, current = await self._store.read(self._mine)
+        own, current = await self._store.read(partial(self._mine, retained))
         sight = self._sight = self._judge(retained, current, own)
         instance = self._runtime.instance
         if self._runtime.mode in {"starting", "standby"}:
@@ -118,8 +118,8 @@ class Position:
         self._seen = self._seen.joined(sight.sighting())  # a broker that has forgotten does not make it unseen
         return sight
 
-    def _mine(self, snapshot: Snapshot) -> tuple[Identity, dict[str, bytes]]:
-        return snapshot.identity.now(), retainable(snapshot, self._topics)
+    def _mine(self, retained: Mapping[str, Published], snapshot: Snapshot) -> tuple[Identity, dict[str, bytes]]:
+        return snapshot.identity.now(), retainable(snapshot, self._topics, retained)
 
     def _remember(self, topic: str, spoken: Spoken) -> None:
         if self._topics.own(topic) == "schema":

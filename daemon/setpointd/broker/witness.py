@@ -1,11 +1,12 @@
 """What the broker shows before the daemon takes its session: what is retained, and who lives (wire section 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import chain
 
 from setpoint_contracts import Topics
 from setpointd.broker import look
 from setpointd.broker.look import Retained
-from setpointd.broker.sight import Sight, Spoken, listen
+from setpointd.broker.sight import Published, Sight, Spoken, listen
 from setpointd.keys import Keys
 from setpointd.render import retained_payload
 from setpointd.settings import Settings
@@ -91,11 +92,18 @@ class Witness:
         return listen(self._topics.health, said, self._keys, sight.others)
 
 
-def retainable(snapshot: Snapshot, topics: Topics) -> dict[str, bytes]:
-    """Return what a store would have retained of its services: topic → payload."""
-    documents = snapshot.config.retained()
-    updates = {topics.updated(document.service): retained_payload(document) for document in documents}
-    return updates | {topics.schema(service): text.encode() for service, text in snapshot.schemas.retained()}
+def retainable(snapshot: Snapshot, topics: Topics, there: Mapping[str, Published]) -> dict[str, bytes]:
+    """Return what a store would have retained of its services: topic → payload.
+
+    Where the same is ``there`` already, it is that payload and no copy: all of both are held at once.
+    """
+    updates = ((topics.updated(each.service), retained_payload(each)) for each in snapshot.config.retained())
+    schemas = ((topics.schema(service), text.encode()) for service, text in snapshot.schemas.retained())
+    found = {}
+    for topic, payload in chain(updates, schemas):
+        said = there.get(topic)
+        found[topic] = said.payload if said is not None and said.payload == payload else payload
+    return found
 
 
 def _life(spoken: Spoken | None) -> tuple[bool, object] | None:

@@ -55,7 +55,7 @@ async def _advance(settings: Settings) -> dict[str, Any]:
     keys, topics = Keys.load(settings.data_dir), Topics(settings.topic_prefix)
     where = f"the broker at {settings.broker_host}:{settings.broker_port}"
     with writing(settings.data_dir, _stamp()) as tx:  # before anything else: it checks the store, and brings it to date
-        own, current = tx.identity.now(), retainable(tx, topics)
+        own, current = tx.identity.now(), retainable(tx, topics, there={})
     try:
         sight = await _look(Witness(settings, keys), current, own, topics, keys)
         if sight.foreign:  # another store's claim would hold the daemon back at its start
