@@ -27,7 +27,8 @@ LOCK_WAIT_S = 10.0
 """How long a writer waits for another one to let go of ``writer.lock``."""
 BUSY_TIMEOUT_S = 5.0
 PAGE_BYTES = 1024
-LOG_BYTES = 4 * 1024 * 1024
+LOG_BYTES = 16 * 1024 * 1024
+"""When the write-ahead log is this long, the commit that made it so puts it into the file, and the writer waits."""
 
 
 def create(data_dir: Path, stamp: Stamp, store_id: str) -> None:
