@@ -41,7 +41,7 @@ _COMMAND_HEADER = frozenset({"alg", "kid", "typ"})
 _DEFAULT = object()
 T = TypeVar("T")
 
-_ASCII = json.JSONEncoder(separators=(",", ":"))
+_text = json.encoder.encode_basestring_ascii
 # Of headers, which are the same in all messages of a token; what anybody sends may stand here too, so not many.
 _HEADERS_KEPT = 256
 
@@ -178,8 +178,9 @@ def verify_detached(payload: bytes, topic: str, signature: str, kid: str, verify
     return bool(dots) and header == expected and verifying.verifies(head + b"." + _base64url(payload), own)
 
 
-def _header(**members: str) -> bytes:
-    return _base64url(_ASCII.encode(members).encode())
+def _header(alg: str, kid: str, topic: str | None = None) -> bytes:
+    about = "" if topic is None else f',"topic":{_text(topic)}'
+    return _base64url(f'{{"alg":"{alg}","kid":{_text(kid)}{about}}}'.encode())
 
 
 @lru_cache(_HEADERS_KEPT)
