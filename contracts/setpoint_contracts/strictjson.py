@@ -18,7 +18,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from json import encoder
 from typing import Any, NoReturn
 
 from setpoint_contracts import outline
@@ -136,19 +135,34 @@ def _too_deep() -> InvalidJsonError:
     return InvalidJsonError(f"more than {MAX_DEPTH} levels of arrays and objects")
 
 
-def _writer(*, sort_keys: bool) -> Callable[[Any], str]:
-    """Make what ``json.JSONEncoder.encode`` is for compact JSON, but that what it makes for each text is made once.
+def writer(encoder: json.JSONEncoder) -> Callable[[Any], str]:
+    """Return what an encoder's ``encode`` does, but that what it makes for each text is made once.
 
-    There is no check for circles: nothing that was read as JSON has one.
+    It writes no indentation and looks for no circles: nothing that was read as JSON has one.
     """
-    whole = json.JSONEncoder(
-        ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys, check_circular=False
-    )
-    make = getattr(encoder, "c_make_encoder", None)
+    make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # not CPython
-        return whole.encode
-    parts = make(None, whole.default, encoder.encode_basestring, None, ":", ",", sort_keys, False, False)  # noqa: FBT003
+        return encoder.encode
+    parts = make(
+        None,
+        encoder.default,
+        json.encoder.encode_basestring_ascii if encoder.ensure_ascii else json.encoder.encode_basestring,
+        None,
+        encoder.key_separator,
+        encoder.item_separator,
+        encoder.sort_keys,
+        encoder.skipkeys,
+        encoder.allow_nan,
+    )
     return lambda value: "".join(parts(value, 0))
+
+
+def _compact(*, sort_keys: bool) -> Callable[[Any], str]:
+    return writer(
+        json.JSONEncoder(
+            ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=sort_keys, check_circular=False
+        )
+    )
 
 
 # Made once: json.dumps and json.loads with arguments make a new one at every call.
@@ -158,8 +172,8 @@ _CAREFUL = json.JSONDecoder(
 )
 _STORED = json.JSONDecoder(parse_float=_number)
 _LENIENT = json.JSONDecoder(parse_int=float)  # int() refuses very many digits
-_write = _writer(sort_keys=False)
-_write_sorted = _writer(sort_keys=True)
+_write = _compact(sort_keys=False)
+_write_sorted = _compact(sort_keys=True)
 
 
 def is_too_deep(value: Any) -> bool:

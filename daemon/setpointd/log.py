@@ -25,6 +25,7 @@ from typing import Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from setpoint_contracts import strictjson
 from setpoint_contracts.timestamps import rfc3339
 
 MAX_FRAMES = 12
@@ -160,11 +161,11 @@ def _arrange(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict
 
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return _ENCODER.encode(event)
+    return _encode(event)
 
 
 # Made once: structlog's own renderer makes one for every line.
-_ENCODER = json.JSONEncoder(default=repr)
+_encode = strictjson.writer(json.JSONEncoder(default=repr))
 
 
 def _renderer(fmt: Literal["auto", "json", "console"], *, terminal: bool) -> Processor:

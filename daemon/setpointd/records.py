@@ -60,7 +60,7 @@ class Document(NamedTuple):
 
     def head(self) -> dict[str, Any]:
         """Return the document without its config."""
-        return {field: getattr(self, field) for field in HEAD}
+        return dict(zip(HEAD, self, strict=False))  # they are the first of its fields
 
 
 class SchemaRecord(NamedTuple):

@@ -147,9 +147,13 @@ class Store:
 
     async def read(self, run: Callable[[Snapshot], T]) -> T:
         """Run a read on one committed state and return its result. ``StoreError``: it cannot be read."""
+        execute = self._reader.conn.execute
         try:
-            with self._reader.atomic():
+            execute("BEGIN")
+            try:
                 return run(self._snapshot)
+            finally:
+                execute("COMMIT")
         except sqlite3.Error as error:
             raise _store_error(error) from error
 

@@ -1,8 +1,14 @@
-"""Statements on one connection. Parameters are named, so that every statement reads by itself."""
+"""Statements on one connection.
+
+Parameters are named, so that every statement reads by itself. They are bound by their places, because ``sqlite3`` looks
+each name up in SQLite, and makes it a string of Python, every time: of a statement with ten, that is half of its cost.
+"""
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlite_utils import Database
@@ -14,6 +20,18 @@ from setpointd.errors import UnreadableError
 _CHARACTER_CLASS = re.compile(r"\[!?\]?[^\]]*\]|\[")
 
 
+_PARAMETER = re.compile(r":([a-z_]\w*)")
+
+
+@lru_cache(512)
+def _placed(sql: str) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+    """Return a statement whose parameters have places, and what puts named values in these."""
+    names = _PARAMETER.findall(sql)
+    if len(names) > 1:
+        return _PARAMETER.sub("?", sql), itemgetter(*names)
+    return _PARAMETER.sub("?", sql), lambda values: tuple(values[name] for name in names)
+
+
 class Reading:
     """What every noun's reads stand on."""
 
@@ -21,11 +39,15 @@ class Reading:
         self._db = db
 
     def _one(self, sql: str, **values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.conn.execute(sql, values).fetchone()
+        row: sqlite3.Row | None = self._run(sql, values).fetchone()
         return row
 
     def _all(self, sql: str, **values: Any) -> sqlite3.Cursor:
-        return self._db.conn.execute(sql, values)
+        return self._run(sql, values)
+
+    def _run(self, sql: str, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        statement, places = _placed(sql)
+        return self._db.conn.execute(statement, places(values))
 
     def _number(self, sql: str, **values: Any) -> int:
         row = self._one(sql, **values)
@@ -37,10 +59,11 @@ class Writing(Reading):
 
     def _do(self, sql: str, **values: Any) -> int:
         """Run a statement; how many rows it touched."""
-        return self._db.conn.execute(sql, values).rowcount
+        return self._run(sql, values).rowcount
 
     def _do_many(self, sql: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._db.conn.executemany(sql, rows)
+        statement, places = _placed(sql)
+        self._db.conn.executemany(statement, map(places, rows))
 
 
 def may_match(column: str, globs: Iterable[str] | None) -> tuple[str, dict[str, str]]:
