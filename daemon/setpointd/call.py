@@ -24,7 +24,7 @@ class Daemon:
     ``fresh_id`` gives a random id, ``fresh_secret`` 32 random bytes, ``sighting`` what the broker showed of this store.
     ``activate`` makes this daemon the writer, ``learn`` has it go by tokens as these rows of the store have them.
     ``applied`` lists what the instances of a service, or of all, report. ``schemas`` are those that are compiled (for
-    the writer's thread only).
+    writes only, of which there is one at a time).
     """
 
     runtime: Runtime

@@ -176,7 +176,8 @@ class Pipeline:
                 run = partial(self._slice, entry, attempt, command, call, so_far)
                 so_far = await self._store.write(stamp, run, call.committed)
             return so_far
-        return await self._store.write(stamp, partial(self._write, entry, attempt, command, call), call.committed)
+        whole = partial(self._write, entry, attempt, command, call)
+        return await self._store.write(stamp, whole, call.committed, quick=entry.quick)
 
     def _read(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, snapshot: Snapshot) -> Reply:
         outcome: Result | Rejected
@@ -192,7 +193,7 @@ class Pipeline:
         return self._render.reply(attempt.to, outcome, snapshot.identity.now(), attempt.at)
 
     def _write(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, tx: Tx) -> Reply:
-        """Run a write and store its reply, all in one transaction (on the writer thread)."""
+        """Run a write and store its reply, all in one transaction."""
         if by := tx.tokens.ended(call.who.kid, attempt.at):  # row 3 again: what went before it may have ended the token
             raise token_ended(call.who.kid, by)
         if repeated := self._repeat(attempt, tx):  # rows 6 and 7
@@ -218,7 +219,7 @@ class Pipeline:
         return reply
 
     def _slice(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, so_far: object, tx: Tx) -> object:
-        """Run the next slice of a write, and store its reply with the last (on the writer thread)."""
+        """Run the next slice of a write, and store its reply with the last."""
         by = tx.tokens.ended(call.who.kid, attempt.at) if so_far is None else None
         if by:  # row 3 again, as for any write that gets its turn
             raise token_ended(call.who.kid, by)
@@ -253,7 +254,7 @@ class Pipeline:
         try:
             denied = self._denied(to, refusal)
             if denied is not None:
-                await self._store.write(Stamp(at, to.who.name, to.jti), denied)
+                await self._store.write(Stamp(at, to.who.name, to.jti), denied, quick=True)
             self._identity = await self._store.read(lambda snapshot: snapshot.identity.now())
         except StoreError:
             pass  # logged where it happened; the reply goes out with the revision last seen
@@ -285,7 +286,9 @@ class Pipeline:
         suppressed = self._failures.take(reason)
         if suppressed is not None:
             with contextlib.suppress(StoreError):  # logged where it happened
-                await self._store.write(Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed))
+                await self._store.write(
+                    Stamp(rfc3339(now), None), partial(_auth_failure, reason, suppressed), quick=True
+                )
 
     def _drop(self, reason: str, allowance: Allowance) -> None:
         """Count a message that is dropped, and log it while the allowance lasts."""

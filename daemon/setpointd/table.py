@@ -1,11 +1,11 @@
 """Every command on one line: its model, its handler, and how it runs.
 
 A handler is a plain function ``(snapshot or tx, call, command) -> Result`` that runs inside one snapshot (a read) or
-one transaction (a write). A scan is a read that may be long: its snapshot is that of another thread. A write that is
-too long for one transaction is done in slices, each in one of its own: the handler is ``(tx, call, command, so_far) ->
-Result or so far``, and is called again with what it returned until that is its ``Result``. Or it is ``(call, command)
--> Result`` and runs on a thread of its own (a job: what is long, or is no transaction). No handler publishes, logs,
-commits, waits or looks at a clock. It refuses by raising ``Rejected``.
+one transaction (a write; the event loop runs it itself if it is quick). A scan is a read that may be long: its snapshot
+is that of another thread. A write that is too long for one transaction is done in slices, each in one of its own: the
+handler is ``(tx, call, command, so_far) -> Result or so far``, and is called again with what it returned until that is
+its ``Result``. Or it is ``(call, command) -> Result`` and runs on a thread of its own (a job: what is long, or is no
+transaction). No handler publishes, logs, commits, waits or looks at a clock. It refuses by raising ``Rejected``.
 """
 
 from collections.abc import Callable
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     """How a command runs.
 
     ``while_read_only``: it may run then. ``stored``: its reply is final, and repeated. ``explained``: it takes
-    ``reason`` and ``dry_run``.
+    ``reason`` and ``dry_run``. ``quick``: a write that takes some milliseconds at most.
     """
 
     model: type[Command]
@@ -58,6 +58,7 @@ class Entry(NamedTuple):
     while_read_only: bool
     stored: bool
     explained: bool
+    quick: bool = False
 
 
 def read(model: type[C], handler: Callable[[Snapshot, Call, C], Result]) -> Entry:
@@ -80,9 +81,9 @@ def write(
     return Entry(model, handler, "write", while_read_only=while_read_only, stored=True, explained=False)
 
 
-def change(model: type[D], handler: Callable[[Tx, Call, D], Result]) -> Entry:
+def change(model: type[D], handler: Callable[[Tx, Call, D], Result], *, quick: bool = False) -> Entry:
     """Make a write that says why, and can be tried without an effect."""
-    return Entry(model, handler, "write", while_read_only=False, stored=True, explained=True)
+    return Entry(model, handler, "write", while_read_only=False, stored=True, explained=True, quick=quick)
 
 
 def slices(model: type[C], handler: Callable[[Tx, Call, C, S | None], Result | S]) -> Entry:
@@ -109,9 +110,9 @@ TABLE = table(
     read(Status, system.status),
     read(Get, config.get),
     read(List, config.list_services),
-    change(Set, config.set_config),
-    change(Patch, config.patch_config),
-    change(Delete, config.delete_config),
+    change(Set, config.set_config, quick=True),
+    change(Patch, config.patch_config, quick=True),
+    change(Delete, config.delete_config, quick=True),
     change(Apply, config.apply),
     scan(Search, search.search),
     read(Diff, history.diff),

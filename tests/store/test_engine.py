@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from setpoint_contracts import Code
 from setpointd.errors import Rejected, StoreError
 from setpointd.records import Document, Stamp, StoredReply
 from setpointd.store import Snapshot, Store, Tx
-from setpointd.store.engine import MAX_BATCH
+from setpointd.store.engine import MAX_BATCH, TURN_S
 from setpointd.store.files import writer_lock, writing
 from tests.store.jobs import put
 from tests.waiting import DEADLINE_S, eventually
@@ -168,6 +169,67 @@ async def test_a_full_disk_fails_the_whole_batch(store: Store, data_dir: Path) -
     document = await store.write(STAMP, put("big", {"text": "x" * 100_000}))
     revision, services = await store.read(lambda snapshot: (snapshot.identity.now().revision, snapshot.config.count()))
     assert revision == document.revision == services
+
+
+async def test_a_full_disk_fails_what_is_quick_too(store: Store) -> None:
+    """All that ran in the transaction fails, and none of it shows; what had not run yet runs in the next."""
+    await store.write(STAMP, limit_pages(4))
+    jobs = [put("a", {}), put("big", {"text": "x" * 100_000}), refuse, put("b", {})]
+    outcomes = await asyncio.gather(*(store.write(STAMP, job, quick=True) for job in jobs), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreError, StoreError, Rejected, Document]
+    assert not store.failing
+    assert [await current(store, service) for service in ("a", "big")] == [None, None]
+    assert await current(store, "b") == outcomes[3]
+
+
+async def test_what_is_quick_runs_on_the_event_loop(store: Store) -> None:
+    """And only what is not has a thread; jobs keep their order whichever they are, and all see what was before."""
+    threads: list[str] = []
+
+    def job(tx: Tx) -> int:
+        threads.append(threading.current_thread().name)
+        return put("a", {"n": len(threads)})(tx).version
+
+    assert await store.write(STAMP, job, quick=True) == 1
+    assert await store.write(STAMP, job) == 2
+    mixed = (True, True, False, True, False, False, True)
+    writes = [asyncio.create_task(store.write(STAMP, job, quick=quick)) for quick in mixed]
+    assert await asyncio.gather(*writes) == list(range(3, 10))
+    assert threads[:2] == ["MainThread", "store-writer"]
+
+
+async def test_many_quick_jobs_leave_turns_to_others(store: Store) -> None:
+    """They are one commit, and the event loop does other things between them."""
+    commits: list[int] = []
+    store.on_commit.append(lambda jobs, _seconds: commits.append(jobs))
+    turns = 0
+
+    def job(tx: Tx) -> int:
+        time.sleep(2 * TURN_S)
+        put("a", {"turn": turns})(tx)
+        return turns
+
+    async def others() -> None:
+        nonlocal turns
+        while not commits:
+            turns += 1
+            await asyncio.sleep(0)
+
+    seen, _ = await asyncio.gather(
+        asyncio.gather(*(store.write(STAMP, job, quick=True) for _ in range(5))),
+        others(),
+    )
+    assert commits == [5]
+    assert sorted(set(seen)) == seen
+
+
+async def test_what_is_quick_does_not_wait_on_the_event_loop(store: Store, other_writer: Callable[[], None]) -> None:
+    """While another process writes, reads go on, and the job runs when that lets go."""
+    write = asyncio.create_task(store.write(STAMP, put("a", {"n": 1}), quick=True))
+    await eventually(lambda: store.oldest_job_s() > 0.1, "it waits")
+    assert await current(store, "a") is None
+    other_writer()
+    assert (await write).version == 1
 
 
 async def test_a_read_sees_one_committed_state(store: Store, data_dir: Path) -> None:

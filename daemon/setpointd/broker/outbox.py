@@ -7,8 +7,6 @@ Rules:
   is done.
 - An ``updated`` row says that a service changed, not how: what is published is its state now. So updates are never
   published out of order, some are skipped, and the last one always arrives. A ``schema`` row says so of its schema.
-- It waits for ``GATHER_S`` after it is woken, so that what changes again meanwhile is published and signed once, and
-  nobody's next command waits for what the one before has left to publish.
 - Each portion has the rows of both queues that wait longest: neither can hold up the other.
 - What the broker refuses stays, and is tried again now and then. A document that it would not take for its size leaves
   the outbox, and is looked at again when it changes and at every connect; so does what cannot be read.
@@ -31,7 +29,6 @@ from setpointd.store import Snapshot, Store, Tx
 Publish = Callable[[Outbound], asyncio.Future[None]]
 
 QUEUES: tuple[OutboxQueue, ...] = get_args(OutboxQueue)
-GATHER_S = 0.01
 # Of each queue. Rendered and signed without a pause: so many take about as long as one commit.
 PORTION = 32
 # When so many rows of a queue are refused, the rest of it waits for the next try too.
@@ -80,7 +77,6 @@ class Outbox:
             while True:
                 await active.wait()
                 await self._wake.wait()
-                await asyncio.sleep(GATHER_S)
                 self._wake.clear()
                 try:
                     while active.is_set() and await self._publish_some(publish):
@@ -112,7 +108,7 @@ class Outbox:
                 confirmed.append(row)
         more = len(portion) >= PORTION
         if confirmed and more:  # what is done must not pile up before what is not
-            await self._store.write(self._stamp(), partial(_remove, confirmed))
+            await self._store.write(self._stamp(), partial(_remove, confirmed), quick=True)
         elif confirmed:
             self._done.update(confirmed)
             removal = self._store.write_along(self._stamp(), partial(_remove, confirmed))
