@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 _TO_STANDARD, _TO_URL = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
+_KEY_BYTES = 32
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:
@@ -24,8 +26,12 @@ Key = Secret | Ed25519PrivateKey | Ed25519PublicKey
 
 
 def secret_key(k: str) -> Secret:
-    """Read the member ``k`` of a JWK. Raises ``ValueError``, as the other two do."""
-    return Secret(from_base64url(k.encode()))
+    """Read the member ``k`` of a JWK, 32 bytes as the other two. Raises ``ValueError``, as they do."""
+    secret = from_base64url(k.encode())
+    if len(secret) != _KEY_BYTES:
+        msg = f"a secret has {_KEY_BYTES} bytes"
+        raise ValueError(msg)
+    return Secret(secret)
 
 
 def private_key(d: str) -> Ed25519PrivateKey:

@@ -26,6 +26,7 @@ COMPACT_JWE = r"^[A-Za-z0-9_-]+\.\.[A-Za-z0-9_-]{16}\.[A-Za-z0-9_-]*\.[A-Za-z0-9
 _KIND = {"alg": "dir", "enc": "A256GCM"}
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
+_KEY_BYTES = 32
 
 
 class NotSealedError(ValueError):
@@ -41,16 +42,18 @@ def seal_for(token_key: Key | bytes, info: str, plaintext: bytes) -> str:
 
 
 def open_sealed(token_key: Key | bytes, info: str, sealed: str) -> bytes:
-    """Decrypt what ``seal_for`` made with the same secret and purpose. Raises ``NotSealedError``."""
+    """Decrypt what ``seal_for`` made with the same secret and purpose.
+
+    Raises ``NotSealedError``, and ``TypeError`` as that does.
+    """
     plaintext, _ = unseal(_derive(token_key, info), sealed)
     return plaintext
 
 
 def seal(key: bytes, plaintext: bytes, kid: str | None = None) -> str:
-    """Encrypt with a key of 32 bytes; ``kid`` can be read by anybody, and not be changed."""
-    header = _KIND if kid is None else {**_KIND, "kid": kid}
-    head, nonce = to_base64url(strictjson.dumps(header).encode()), os.urandom(_NONCE_BYTES)
-    sealed = AESGCM(key).encrypt(nonce, plaintext, head)
+    """Encrypt with a key of 32 bytes, else ``ValueError``; ``kid`` can be read by anybody, and not be changed."""
+    head, nonce = to_base64url(strictjson.dumps(_header(kid)).encode()), os.urandom(_NONCE_BYTES)
+    sealed = _cipher(key).encrypt(nonce, plaintext, head)
     parts = (nonce, sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:])
     return b".".join((head, b"", *map(to_base64url, parts))).decode()
 
@@ -62,13 +65,24 @@ def unseal(key: bytes, sealed: str) -> tuple[bytes, str | None]:
         nonce, ciphertext, tag = map(from_base64url, parts)
         header = strictjson.loads(from_base64url(head))
         if isinstance(header, dict) and (no_key, len(nonce), len(tag)) == (b"", _NONCE_BYTES, _TAG_BYTES):
-            kid = header.pop("kid", None)
-            if header == _KIND and isinstance(kid, str | None):
-                return AESGCM(key).decrypt(nonce, ciphertext + tag, head), kid
+            kid = header.get("kid")
+            if isinstance(kid, str | None) and header == _header(kid):
+                return _cipher(key).decrypt(nonce, ciphertext + tag, head), kid
     except (InvalidTag, ValueError):
         pass  # told below, in one way
     msg = "this was not sealed with this secret, or not for this purpose"
     raise NotSealedError(msg)
+
+
+def _header(kid: str | None) -> dict[str, str]:
+    return _KIND if kid is None else {**_KIND, "kid": kid}
+
+
+def _cipher(key: bytes) -> AESGCM:
+    if len(key) != _KEY_BYTES:  # AES with another key is another ``enc``
+        msg = f"the key has {len(key)} bytes; it must have {_KEY_BYTES}"
+        raise ValueError(msg)
+    return AESGCM(key)
 
 
 def _derive(token_key: Key | bytes, info: str) -> bytes:

@@ -138,7 +138,7 @@ def _too_deep() -> InvalidJsonError:
 def writer(encoder: json.JSONEncoder) -> Callable[[Any], str]:
     """Return what an encoder's ``encode`` does, but that what it makes for each text is made once.
 
-    It writes no indentation and looks for no circles: nothing that was read as JSON has one.
+    It writes no indentation, and looks for no circles: whoever calls it has none.
     """
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:  # not CPython

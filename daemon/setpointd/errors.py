@@ -61,6 +61,10 @@ class StoreError(SetpointdError):
     """A transaction failed; nothing of it shows."""
 
 
+class TakesLongError(SetpointdError):
+    """A job that was to be quick is not: it begins anew where it may take long."""
+
+
 class UnreadableError(SetpointdError):
     """What the store holds in one place cannot be read: the file was damaged, or somebody wrote to it."""
 

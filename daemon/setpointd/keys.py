@@ -132,8 +132,8 @@ def read_jwks(payload: bytes) -> dict[str, VerifyingKey]:
     keys = {}
     for jwk in jwks:
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            if (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519"):
-                keys[str(jwk["kid"])] = VerifyingKey("Ed25519", public_key(str(jwk["x"])))
+            if (jwk["kty"], jwk["crv"]) == ("OKP", "Ed25519") and isinstance(jwk["kid"], str):
+                keys[jwk["kid"]] = VerifyingKey("Ed25519", public_key(str(jwk["x"])))
     return keys
 
 

@@ -44,8 +44,6 @@ from setpointd.table import TABLE, Entry
 EVENT_BURST = 10
 EVENTS_PER_S = 1 / 60
 MAX_DENIED = 1000
-# The largest config, all of it new, takes the store some 40 ms: so the event loop runs no write that is larger.
-QUICK_BYTES = 16_384
 
 
 @dataclass(slots=True)
@@ -179,8 +177,7 @@ class Pipeline:
                 so_far = await self._store.write(stamp, run, call.committed)
             return so_far
         whole = partial(self._write, entry, attempt, command, call)
-        quick = entry.quick and len(attempt.message.payload) <= QUICK_BYTES
-        return await self._store.write(stamp, whole, call.committed, quick=quick)
+        return await self._store.write(stamp, whole, call.committed, quick=entry.quick)
 
     def _read(self, entry: Entry, attempt: _Attempt, command: Command, call: Call, snapshot: Snapshot) -> Reply:
         outcome: Result | Rejected

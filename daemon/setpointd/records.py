@@ -1,6 +1,6 @@
 """The rows of the store as plain values.
 
-Named tuples, but for those that are copied with a change. A frozen dataclass takes a start half a millisecond, and
+Most are named tuples. A frozen dataclass takes a start half a millisecond, and
 making one takes three to four times as long as of a class that is not; so hardly anything is that every message needs.
 """
 

@@ -4,8 +4,8 @@ Rules:
 
 - Nothing is ever fetched. A schema stands by itself: a reference leads into it, and it is one resource.
 - No value of a config stands in what is said of it.
-- A schema, whatever it is, must not hold up the writer: regular expressions are those that take linear time, and what
-  could take long is counted before it is begun.
+- A schema, whatever it is, must not hold up writes for long, and the event loop not at all: regular expressions are
+  those that take linear time, and what could take long is counted before it is begun.
 - ``format`` and ``content…`` are remarks, as JSON Schema has it by default; they are not checked.
 - The validator is imported with the first schema: it takes 4 MiB, and many stores have none.
 """
@@ -29,8 +29,10 @@ MAX_PATTERNS = 256
 CHEAP_STEPS = 4_000_000
 MAX_STEPS = 1_000_000
 MAX_TOLD_STEPS = 20_000
+QUICK_STEPS = 10_000
 """How many steps checking may take by the roughest estimate, or else by counting them; and how many to say what is
-wrong, which takes some microseconds each, and goes each way that leads to a part."""
+wrong, which takes some microseconds each, and goes each way that leads to a part. With few of the first, all takes some
+milliseconds at most."""
 _MAX_WORDS = 300
 _MAX_TOLD = 16_384
 CACHED, CACHED_BYTES = 512, 4 * 1024 * 1024
@@ -80,13 +82,20 @@ class Schema:
             raise schema_invalid(service, [_TOO_LARGE])
         return places
 
+    def is_quick(self, text: str) -> bool:
+        """Whether a config, as JSON, is checked within some milliseconds, whatever it is."""
+        return self._roughly(text) <= QUICK_STEPS
+
+    def _roughly(self, text: str) -> int:
+        places = text.count(",") + text.count("{") + text.count("[")  # no fewer than it has values
+        return self._shape.weight * places
+
     def failing(self, config: dict[str, Any], text: str, secrets: Collection[tuple[Step, ...]] = ()) -> list[Failing]:
         """List what of a config does not fit, at most so many. ``text`` is the config as JSON.
 
         What stands at the places of ``secrets`` is secret as a whole: of that, no part is named.
         """
-        places = text.count(",") + text.count("{") + text.count("[")  # no fewer than it has values
-        if self._shape.weight * places > CHEAP_STEPS and self._shape.cost(config, MAX_STEPS) > MAX_STEPS:
+        if self._roughly(text) > CHEAP_STEPS and self._shape.cost(config, MAX_STEPS) > MAX_STEPS:
             return [_TOO_LARGE]
         if self._validator.is_valid(config):
             return []
@@ -101,6 +110,10 @@ class Schemas:
     def __init__(self) -> None:
         self._compiled: OrderedDict[str, Schema] = OrderedDict()
         self._bytes = 0
+
+    def knows(self, text: str) -> bool:
+        """Whether a schema is compiled already."""
+        return text in self._compiled
 
     def of(self, text: str) -> Schema:
         """Return the schema of a text of the store; raises ``UnreadableError``."""

@@ -49,7 +49,8 @@ class Entry(NamedTuple):
     """How a command runs.
 
     ``while_read_only``: it may run then. ``stored``: its reply is final, and repeated. ``explained``: it takes
-    ``reason`` and ``dry_run``. ``quick``: a write that takes some milliseconds at most, unless it is large.
+    ``reason`` and ``dry_run``. ``quick``: a write that takes some milliseconds at most, or says in time that it takes
+    more.
     """
 
     model: type[Command]

@@ -39,9 +39,18 @@ def test_a_thumbprint_is_rfc_7638s() -> None:
 @pytest.mark.parametrize("text", ["AA", "A" * 42, "A" * 42 + "B", "A" * 43 + "=", "é" * 43, ""])
 def test_what_is_no_key_of_32_bytes_is_refused(text: str) -> None:
     """Too short, too long, or spelled in a second way."""
-    for read in (private_key, public_key):
+    for read in (private_key, public_key, secret_key):
         with pytest.raises(ValueError, match=r"."):
             read(text)
+
+
+@pytest.mark.parametrize("size", [0, 16, 24, 33])
+def test_a_key_of_another_size_seals_nothing(size: int) -> None:
+    """With 16 or 24 bytes it would be another cipher than the header says."""
+    with pytest.raises(ValueError, match="must have 32"):
+        seal(bytes(size), b"secret")
+    with pytest.raises(NotSealedError):
+        unseal(bytes(size), seal(SECRET, b"secret"))
 
 
 def test_base64url_has_one_spelling() -> None:

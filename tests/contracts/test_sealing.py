@@ -67,6 +67,10 @@ def test_it_opens_for_its_holder_and_its_purpose_only() -> None:
         (SECRET, INFO, f"{head}..{nonce}.AAAA.{tag}"),
         (SECRET, INFO, f"{other}..{nonce}.{ciphertext}.{tag}"),
         (SECRET, INFO, sealed.rpartition(".")[0]),
+        (SECRET, INFO, f"{sealed}.{tag}"),
+        (SECRET, INFO, f"{head}.{'A' * 43}.{nonce}.{ciphertext}.{tag}"),
+        (SECRET, INFO, f"{head}..{nonce}AAAA.{ciphertext}.{tag}"),
+        (SECRET, INFO, f"{head}..{nonce}.{ciphertext}.{tag[:-2]}"),
         (SECRET, INFO, ""),
         (SECRET, INFO, "é" * 9),
     ):

@@ -582,6 +582,10 @@ def test_broken_files(data_dir: Path) -> None:
     for content in (b"", b"{}", b"[1]", b'{"kty":"oct","k":"AAAA"}', b'{"kty":"oct","k":7}'):
         (data_dir / "seal.jwk").write_bytes(content)
         assert refused(*create) == f"{data_dir}/seal.jwk is not the key that `setpointd init` made"
+    pair = json.loads((data_dir / "signing.jwk").read_bytes())
+    for other in ({**pair, "x": "A" * 43}, {name: pair[name] for name in pair if name != "x"}):
+        (data_dir / "signing.jwk").write_text(json.dumps(other))
+        assert "signing.jwk is not the key that `setpointd init` made" in refused("run", "--data-dir", data_dir)
     (data_dir / "setpoint.db").write_bytes(b"garbage" * 1000)
     assert "file is not a database" in refused("token", "list", "--data-dir", data_dir)
 

@@ -1,7 +1,8 @@
-"""The store: one writer thread, group commit, and what is told when a commit fails."""
+"""The store: one writer, group commit, and what is told when a commit fails."""
 
 import asyncio
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,8 +17,8 @@ from setpoint_contracts import Code
 from setpointd.errors import Rejected, StoreError
 from setpointd.records import Document, Stamp, StoredReply
 from setpointd.store import Snapshot, Store, Tx
-from setpointd.store.engine import MAX_BATCH, TURN_S
-from setpointd.store.files import writer_lock, writing
+from setpointd.store.engine import ALONG_S, MAX_BATCH, TURN_S
+from setpointd.store.files import DATABASE, writer_lock, writing
 from tests.store.jobs import put
 from tests.waiting import DEADLINE_S, eventually
 
@@ -502,3 +503,85 @@ async def test_what_is_put_off_until_the_commit_happens_after_it_and_before_the_
     gone.cancel()
     await store.write(STAMP, put("c", {}))
     assert done == ["a", "b"]
+
+
+async def test_what_turns_out_to_take_long_begins_anew_on_the_thread(store: Store) -> None:
+    """It leaves nothing of its first try and keeps its place; those before and behind it are not affected."""
+    places: list[tuple[str, bool]] = []
+
+    def long(tx: Tx) -> Document:
+        document = put("a", {"n": len(places)})(tx)
+        places.append((threading.current_thread().name, True))
+        tx.takes_long()
+        return document
+
+    def quick(tx: Tx) -> Document:
+        places.append((threading.current_thread().name, False))
+        return put("a", {"quick": len(places)})(tx)
+
+    writes = [store.write(STAMP, job, quick=True) for job in (quick, long, quick)]
+    versions = [document.version for document in await asyncio.gather(*writes)]
+    assert versions == [1, 2, 3]
+    on_loop, on_thread = "MainThread", "store-writer"
+    assert places[:3] == [(on_loop, False), (on_loop, True), (on_thread, True)]
+    alone = await store.write(STAMP, long, quick=True)
+    assert (alone.version, alone.revision) == (4, 4)
+
+
+async def test_what_takes_long_may_on_the_thread(store: Store) -> None:
+    """Beside a job that is not quick, one that takes long is done at its first try."""
+    tries: list[str] = []
+
+    def long(tx: Tx) -> str:
+        tries.append(threading.current_thread().name)
+        tx.takes_long()
+        return tries[-1]
+
+    results = await asyncio.gather(store.write(STAMP, put("a", {})), store.write(STAMP, long, quick=True))
+    assert (results[1], tries) == ("store-writer", ["store-writer"])
+
+
+async def test_what_goes_along_goes_behind_a_long_transaction(store: Store) -> None:
+    """Its time may run out while another job is at work: it goes when that is done, whether more comes or not."""
+    go_on = threading.Event()
+
+    def slow(_tx: Tx) -> None:
+        go_on.wait(DEADLINE_S)
+
+    write = asyncio.create_task(store.write(STAMP, slow))
+    await asyncio.sleep(0)
+    along = store.write_along(STAMP, put("a", {}))
+    await asyncio.sleep(2 * ALONG_S)  # its time is what this is about
+    assert not along.done()
+    go_on.set()
+    async with asyncio.timeout(DEADLINE_S):
+        await write
+        assert (await along).version == 1
+
+
+class PanicError(BaseException):
+    """As what a library in Rust raises when it panics: no Exception."""
+
+
+@pytest.mark.parametrize("quick", [False, True])
+async def test_a_panic_harms_its_batch_only(store: Store, quick: bool) -> None:  # noqa: FBT001
+    """Nobody waits for ever, nothing of it shows, and the next write works."""
+
+    def panic(tx: Tx) -> None:
+        put("a", {})(tx)
+        raise PanicError
+
+    with pytest.raises(StoreError):
+        await store.write(STAMP, panic, quick=quick)
+    assert await current(store, "a") is None
+    assert (await store.write(STAMP, put("a", {}), quick=quick)).version == 1
+
+
+async def test_who_does_not_keep_to_the_lock_holds_up_no_event_loop(store: Store, data_dir: Path) -> None:
+    """A quick job that meets another writer of SQLite's, as a shell, is left to the thread, and runs in the end."""
+    with contextlib.closing(sqlite3.connect(data_dir / DATABASE, isolation_level=None)) as shell:
+        shell.execute("BEGIN IMMEDIATE")
+        write = asyncio.create_task(store.write(STAMP, put("a", {}), quick=True))
+        await eventually(lambda: store.oldest_job_s() > 0.1, "it waits")
+        shell.execute("COMMIT")
+    assert (await write).version == 1

@@ -106,6 +106,7 @@ def _patch(tx: Tx, call: Call, command: Patch, cause: Cause) -> Result:
 
 def _open_marked(tx: Tx, call: Call, document: Document, path: Path, secret: Any) -> Any:
     """Open a secret to change something inside; one that is not marked any more would then stand in clear."""
+    tx.takes_long()
     schema = schema_of(tx, call, document.service)
     if schema is None or path not in schema.secret_places(document.service, document.config or {}):
         where = ".".join(map(str, ("patch", *path)))

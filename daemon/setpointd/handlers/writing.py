@@ -21,6 +21,9 @@ from setpointd.render import Result
 from setpointd.schema import Schema, schema_invalid
 from setpointd.store import Tx
 
+QUICK_KEYS, QUICK_BYTES, QUICK_SECRETS = 100, 16_384, 20
+"""With no more, a config takes some milliseconds; the largest, all of it new, takes 24 to 45."""
+
 
 @dataclass(slots=True)
 class Cause:
@@ -75,8 +78,13 @@ def put(
     schema = schema_of(tx, call, service)
     values = SecretValues(tx, call, service)
     old = (before and before.config) or {}
-    content = _content(values, schema, config, None if restored else old, "patch" if cause.op == "patch" else "config")
+    if max(len(old), len(config)) > QUICK_KEYS or (schema is not None and schema.marks_secrets):
+        tx.takes_long()
+    field = "patch" if cause.op == "patch" else "config"
+    content = _content(tx, values, schema, config, None if restored else old, field)
     _check_size(content.clear, content.text, call.limits)
+    if len(content.text) > QUICK_BYTES or (schema is not None and not schema.is_quick(content.text)):
+        tx.takes_long()
     keys = changed_keys(old, content.shown)
     if before is not None and before.config is not None and not keys:
         return Result(before, changed=False, diff=[])
@@ -90,7 +98,11 @@ def put(
 def schema_of(tx: Tx, call: Call, service: str) -> Schema | None:
     """Return the schema that the configs of a service have to fit, if it has one."""
     text = tx.schemas.text(service)
-    return None if text is None else call.daemon.schemas.of(text)
+    if text is None:
+        return None
+    if not call.daemon.schemas.knows(text):
+        tx.takes_long()
+    return call.daemon.schemas.of(text)
 
 
 class _Content(NamedTuple):
@@ -104,7 +116,7 @@ class _Content(NamedTuple):
 
 
 def _content(
-    values: SecretValues, schema: Schema | None, config: dict[str, Any], old: dict[str, Any] | None, field: str
+    tx: Tx, values: SecretValues, schema: Schema | None, config: dict[str, Any], old: dict[str, Any] | None, field: str
 ) -> _Content:
     """Open the secrets of a config, which are those of ``old`` unless that is None, and conceal what is secret."""
     text = strictjson.dumps(config)
@@ -117,6 +129,8 @@ def _content(
     if schema is not None:
         places |= schema.secret_places(values.service, config)
     check_count(places)
+    if len(places) > QUICK_SECRETS:
+        tx.takes_long()
     if not places:
         return _Content(config, text, places, config, text)
     shown = values.concealed(config, places)
@@ -126,6 +140,8 @@ def _content(
 def remove(tx: Tx, before: Document, cause: Cause) -> Result:
     """Make a tombstone of a service that lives."""
     old = before.config or {}
+    if len(old) > QUICK_KEYS:
+        tx.takes_long()
     keys = changed_keys(old, {})
     return Result(_write(tx, before.service, before, None, cause, keys), changed=True, diff=differences(old, {}, keys))
 

@@ -6,7 +6,8 @@ Rules:
   tells the callers. WAL with ``synchronous=FULL``: what a caller was told survives a power cut.
 - Jobs that are quick run on the event loop, and only their commit on the writer's thread: two threads of Python that
   both have something to do cost each other a third of their time. When one that waits may take long, or another
-  process writes, all run on the thread. However many are quick, the loop has other turns every ``TURN_S``.
+  process writes, all run on the thread; one that turns out to take long (``Tx.takes_long``) begins anew there. However
+  many are quick, the loop begins no further one after ``TURN_S`` before it had another turn.
 - When the commit fails, every job of the batch fails with ``StoreError`` and nothing of it shows.
 - A job that nobody waits for goes along with the next commit that others need, so that it costs none of its own.
 - Reads are awaited, because another engine might not be in this process. Here they go to a connection of their own, at
@@ -26,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from setpointd.errors import StoreError
+from setpointd.errors import StoreError, TakesLongError
 from setpointd.log import logger
 from setpointd.records import Stamp
 from setpointd.store.files import LOCK_WAIT_S, open_reader
@@ -67,7 +68,7 @@ class Store:
         self._waiting: deque[float] = deque()
         self._along: list[Job] = []
         self._hurry: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._closed = self._late = False
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(data_dir)
         self._again: asyncio.TimerHandle | None = None
@@ -97,7 +98,8 @@ class Store:
     ) -> T:
         """Run a job and return its result once it is committed.
 
-        ``quick``: it takes some milliseconds at most, so that the event loop may run it. ``after`` is called on the
+        ``quick``: it takes some milliseconds at most, or says before that it ``takes_long``, so that the event loop may
+        run it. ``after`` is called on the
         event loop when it is committed, whoever still waits for it. What the job raises is raised here, after the
         commit of its siblings. ``StoreError``: nothing was written.
         """
@@ -126,6 +128,8 @@ class Store:
 
     def _hurried(self) -> None:
         self._hurry = None
+        self._jobs.extend(self._along)  # when a transaction is under way, its end sees that they wait
+        self._along.clear()
         self._wake()
 
     async def read(self, run: Callable[[Snapshot], T]) -> T:
@@ -136,7 +140,8 @@ class Store:
             try:
                 return run(self._snapshot)
             finally:
-                execute("COMMIT")
+                if self._reader.conn.in_transaction:  # else SQLite gave it up, and what it says of that counts
+                    execute("COMMIT")
         except sqlite3.Error as error:
             raise store_error(error) from error
 
@@ -164,13 +169,17 @@ class Store:
         deadline = self._loop.time() + wait_s
         # The reader first: the last connection to close writes the log back into the file, and a reader cannot.
         self._reader.close()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout_at(deadline):
                 while self._jobs or self._along or self._under_way:
                     self._resolved.clear()
                     self._wake()
                     await self._resolved.wait()
-        self._work.put(None)
+        except TimeoutError:
+            self._late = True
+            await asyncio.sleep(0)  # a transaction that is open here is committed with what it has
+        finally:
+            self._work.put(None)
         await asyncio.to_thread(self._thread.join, max(0.0, deadline - self._loop.time()))
         if self._thread.is_alive():
             logger().error("writer_stuck", waited_s=wait_s)
@@ -201,22 +210,33 @@ class Store:
         while self._more_are_quick():
             job = self._jobs.popleft()
             try:
-                self._batch.append(self._writer.run(job))
-            except Exception as error:  # noqa: BLE001 - the edge of the writer: it must outlive any batch
+                outcome = self._writer.run(job)
+            except BaseException as error:
+                # The edge of the writer: it must outlive any batch. What panics in Rust is no Exception.
                 self._writer.abandon()
                 self._resolve(self._failed([*(outcome.job for outcome in self._batch), job], error))
+                if not isinstance(error, Exception):
+                    raise
                 return
+            if isinstance(outcome.error, TakesLongError):
+                job.quick = False
+                self._jobs.appendleft(job)
+                break
+            self._batch.append(outcome)
             if time.perf_counter() > until:
                 break
         if self._more_are_quick():
             self._loop.call_soon(self._run_some)
+        elif not self._batch:
+            self._writer.abandon()
+            self._begin()
         else:
             self._work.put(partial(self._commit, self._batch))
 
     def _more_are_quick(self) -> bool:
-        return bool(self._jobs) and self._jobs[0].quick and len(self._batch) < MAX_BATCH
+        return bool(self._jobs) and self._jobs[0].quick and len(self._batch) < MAX_BATCH and not self._late
 
-    def _failed(self, jobs: list[Job], error: Exception) -> list[Outcome]:
+    def _failed(self, jobs: list[Job], error: BaseException) -> list[Outcome]:
         self.failing = True
         failure = store_error(error)
         return [Outcome(job, error=failure) for job in jobs]
@@ -231,10 +251,12 @@ class Store:
             self._writer.close(self._lock_wait_s)
 
     def _run_all(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.quick = False  # here they may take long
         try:
             self._writer.begin(self._lock_wait_s)
             outcomes = [self._writer.run(job) for job in jobs]
-        except Exception as error:  # noqa: BLE001 - the same edge
+        except BaseException as error:  # noqa: BLE001 - the same edge
             self._writer.abandon()
             self._tell(self._failed(jobs, error))
         else:
@@ -244,7 +266,7 @@ class Store:
         try:
             self._writer.commit()
             self.failing = False
-        except Exception as error:  # noqa: BLE001 - the same edge
+        except BaseException as error:  # noqa: BLE001 - the same edge
             self._writer.abandon()
             outcomes = self._failed([outcome.job for outcome in outcomes], error)
         self._tell(outcomes)
@@ -259,6 +281,8 @@ class Store:
     def _resolve(self, outcomes: list[Outcome]) -> None:
         self._under_way = False
         self._resolved.set()
+        if self._jobs:
+            self._wake()
         for outcome in outcomes:
             if outcome.job.since is not None:
                 self._waiting.popleft()  # jobs are resolved in the order in which they came
@@ -275,8 +299,6 @@ class Store:
                 outcome.job.done.set_exception(outcome.error)
         for listener in self.on_commit:
             listener(len(outcomes), time.perf_counter() - self._began)
-        if self._jobs:
-            self._wake()
         if self._writer.scrubs and not self._closed and self._again is None:
             self._again = self._loop.call_later(SCRUB_AGAIN_S, self._commit_again)
 

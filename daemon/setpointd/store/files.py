@@ -127,6 +127,8 @@ def _open_writer(data_dir: Path, *, new: bool) -> Database:
         # By default the log goes into the file every 1,000 pages, whatever their size, and savepoints make files.
         page = db.conn.execute("PRAGMA page_size").fetchone()[0]
         db.conn.executescript(f"PRAGMA wal_autocheckpoint={LOG_BYTES // page}; PRAGMA temp_store=MEMORY;")
+        # Nor may a transaction write before its commit: that is where the event loop runs jobs, and a disk may be slow.
+        db.conn.execute(f"PRAGMA cache_spill={LOG_BYTES // page}")
         _migrate(db, data_dir)
         undo.pop_all()
         return db
@@ -190,7 +192,7 @@ def _connect(data_dir: Path, mode: str) -> sqlite3.Connection:
         uri=True,
         timeout=BUSY_TIMEOUT_S,
         isolation_level=None,  # transactions are opened by name
-        check_same_thread=False,  # opened on one thread, then used by one other
+        check_same_thread=False,  # that of the writer goes from one thread to another and back
     )
     connection.row_factory = sqlite3.Row
     return connection

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from sqlite_utils import Database
 
+from setpointd.errors import TakesLongError
 from setpointd.records import Stamp
 from setpointd.store.audit import AuditWrites
 from setpointd.store.config import ConfigWrites
@@ -34,7 +35,7 @@ class Tx(Snapshot):
     """One job of a transaction. ``stamp`` says who writes, when, and in which request.
 
     ``known`` is shared by the jobs of a transaction that follow one another, so that each need not read it anew.
-    ``scrubs``: it has overwritten something that must not stay behind in the write-ahead log.
+    ``scrubs``: it has overwritten something that must not stay behind in the write-ahead log. ``quick``: it has to be.
     """
 
     identity: IdentityWrites
@@ -49,10 +50,11 @@ class Tx(Snapshot):
     outbox: OutboxWrites
     pruning: PruneWrites
 
-    def __init__(self, db: Database, stamp: Stamp, known: Known | None = None) -> None:
+    def __init__(self, db: Database, stamp: Stamp, known: Known | None = None, *, quick: bool = False) -> None:
         known = Known() if known is None else known
         self._db = db
         self._known = known
+        self._quick = quick
         self.stamp = stamp
         self.scrubs = False
         self.identity = IdentityWrites(db, known)
@@ -67,6 +69,11 @@ class Tx(Snapshot):
         self.config = ConfigWrites(db, stamp, self.identity, self.history, self.secrets, self.audit, self.outbox)
         self.profiles = ProfileWrites(db, stamp, self.config, self.identity, self.audit)
         self.schemas = SchemaWrites(db, stamp, self.config, self.audit, self.outbox)
+
+    def takes_long(self) -> None:
+        """Say that what follows may take more than some milliseconds; ``TakesLongError`` unless it may."""
+        if self._quick:
+            raise TakesLongError
 
     def undo(self) -> None:
         """Undo all that the job has written so far, and let it go on; within its savepoint, which stays."""

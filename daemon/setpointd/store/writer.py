@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,9 @@ from setpointd.records import Stamp
 from setpointd.store.files import BUSY_TIMEOUT_S, open_writer, writer_lock
 from setpointd.store.known import Known
 from setpointd.store.tx import Tx
+
+_POLL_S = 0.01
+_PRIMARY = 0xFF  # of a result code, what is no detail
 
 
 @dataclass(slots=True)
@@ -43,6 +47,8 @@ class Writer:
 
     def __init__(self, data_dir: Path) -> None:
         self._db = open_writer(data_dir)
+        # SQLite would wait where nothing may: in a transaction that is begun there is nothing to wait for.
+        self._db.conn.execute("PRAGMA busy_timeout=0")
         self._lock = partial(writer_lock, data_dir)
         self._held = contextlib.ExitStack()
         self._known = Known()
@@ -54,8 +60,22 @@ class Writer:
         Whoever is told that it could not be begun must ``abandon`` it.
         """
         self._held.enter_context(self._lock(wait_s))
-        self._db.conn.execute("BEGIN")
+        deadline = time.monotonic() + min(wait_s, BUSY_TIMEOUT_S)
+        while not self._begun():
+            if time.monotonic() > deadline:
+                raise BlockingIOError
+            time.sleep(_POLL_S)
         self._known = Known()
+
+    def _begun(self) -> bool:
+        """Begin, unless somebody writes who does not keep to the lock, as the ``sqlite3`` shell."""
+        try:
+            self._db.conn.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY:
+                return False
+            raise
+        return True
 
     def begins(self) -> bool:
         """Whether a transaction could begin without waiting."""
@@ -68,7 +88,7 @@ class Writer:
 
     def run(self, job: Job) -> Outcome:
         """Run a job; one that fails is undone. Raises when SQLite has given the whole transaction up."""
-        tx = Tx(self._db, job.stamp, self._known)
+        tx = Tx(self._db, job.stamp, self._known, quick=job.quick)
         try:
             with tx.savepoint():
                 return Outcome(job, job.run(tx))
@@ -99,16 +119,13 @@ class Writer:
     def _scrub(self) -> None:
         """Empty the write-ahead log; when a reader is in the way, or it fails, after the next commit instead."""
         try:
-            self._db.conn.execute("PRAGMA busy_timeout=0")
             busy, *_ = self._db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self.scrubs = bool(busy)
         except sqlite3.Error as error:  # what was to be committed is
             store_error(error)
-        finally:
-            self._db.conn.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
 
 
-def store_error(error: Exception) -> StoreError:
+def store_error(error: BaseException) -> StoreError:
     """Log a failure where it happened, by the name that SQLite gives it; its message may quote values."""
     logger().error("store_failed", sqlite=getattr(error, "sqlite_errorname", None), exc_info=error)
     return StoreError(type(error).__name__)
