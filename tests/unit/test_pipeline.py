@@ -18,13 +18,16 @@ from setpointd.auth import Keyring
 from setpointd.call import Call
 from setpointd.errors import HistoryPruned
 from setpointd.handlers import retention
+from setpointd.handlers.writing import QUICK_BYTES, QUICK_KEYS
 from setpointd.messages import Inbound
 from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline
 from setpointd.records import Stamp
 from setpointd.render import Renderer, Result
+from setpointd.schema import QUICK_STEPS
 from setpointd.store import Snapshot, Store, Tx, pruning
 from setpointd.store.audit import AuditFilter
+from setpointd.store.history import HistoryWrites
 from setpointd.table import TABLE, Entry, change, read
 from tests.calls import KEYS, NOW, lend, new_runtime
 from tests.limits import LIMITS
@@ -481,3 +484,52 @@ async def test_slices_behind_their_tokens_revocation_do_not_run(desk: Desk) -> N
     told = await asyncio.gather(desk.ask(revoke, "token/revoke"), desk.ask(prune, PRUNE))
     assert [code_of(reply) for reply in told] == ["ok", "token_revoked"]
     assert len(await versions(desk)) == 10
+
+
+MANY = {f"key-{number}": number for number in range(QUICK_KEYS + 1)}
+WIDE = {"allOf": [{"additionalProperties": {"type": ["string", "integer"]}} for _ in range(QUICK_STEPS // 100)]}
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "params", "thread"),
+    [
+        ([], "set", {"config": {"n": 1}}, "MainThread"),
+        ([], "set", {"config": MANY}, "store-writer"),
+        ([], "set", {"config": {"text": "x" * QUICK_BYTES}}, "store-writer"),
+        ([("set", {"config": MANY})], "delete", {}, "store-writer"),
+        ([("set", {"config": MANY})], "set", {"config": {}}, "store-writer"),
+        ([("schema/set", {"schema": {"type": "object"}})], "set", {"config": {"n": 1}}, "MainThread"),
+        ([("schema/set", {"schema": WIDE})], "set", {"config": dict(list(MANY.items())[:100])}, "store-writer"),
+        (
+            [("schema/set", {"schema": {"properties": {"p": {"writeOnly": True}}}})],
+            "set",
+            {"config": {"p": "s"}},
+            "store-writer",
+        ),
+    ],
+    ids=["small", "keys", "bytes", "delete", "emptied", "schema", "wide schema", "secret"],
+)
+async def test_only_what_is_quick_is_written_on_the_event_loop(
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    before: list[tuple[str, dict[str, Any]]],
+    command: str,
+    params: dict[str, Any],
+    thread: str,
+) -> None:
+    """Many keys, many bytes, a costly schema or secrets: all that takes long is left to the writer's thread."""
+    await desk.know(ALICE)
+    for number, (earlier, its) in enumerate(before):
+        reply = await desk.ask(signed(earlier, {"service": "stt", **its}, jti=f"before-{number}"), earlier)
+        assert reply["ok"], reply
+    threads: list[str] = []
+    add = HistoryWrites.add
+
+    def seen(self: HistoryWrites, *rest: Any) -> None:
+        threads.append(threading.current_thread().name)
+        add(self, *rest)
+
+    monkeypatch.setattr(HistoryWrites, "add", seen)
+    reply = await desk.ask(signed(command, {"service": "stt", **params}, jti="it"), command)
+    assert reply["ok"], reply
+    assert threads == [thread]
