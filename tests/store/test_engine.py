@@ -18,7 +18,7 @@ from setpointd.errors import Rejected, StoreError
 from setpointd.records import Document, Stamp, StoredReply
 from setpointd.store import Snapshot, Store, Tx
 from setpointd.store.engine import ALONG_S, MAX_BATCH, TURN_S
-from setpointd.store.files import DATABASE, writer_lock, writing
+from setpointd.store.files import DATABASE, reading, writer_lock, writing
 from tests.store.jobs import put
 from tests.waiting import DEADLINE_S, eventually
 
@@ -445,6 +445,26 @@ async def test_closing_does_not_wait_for_a_job_for_ever(data_dir: Path, monkeypa
     assert not write.done()
     go_on.set()
     await write
+
+
+async def test_closing_ends_with_what_a_transaction_on_the_loop_has(data_dir: Path) -> None:
+    """When there is no more time, what has run is committed, and of the rest nobody is told anything."""
+    store = Store(data_dir)
+
+    def job(tx: Tx) -> Document:
+        time.sleep(2 * TURN_S)
+        return put("a", {})(tx)
+
+    writes = [asyncio.create_task(store.write(STAMP, job, quick=True)) for _ in range(50)]
+    await asyncio.sleep(0)
+    await store.close(5 * TURN_S)
+    await eventually(lambda: not store.alive and any(write.done() for write in writes), "the last are answered")
+    answered = sum(write.done() for write in writes)
+    with reading(data_dir) as snapshot:
+        assert snapshot.config.newest("a") == answered
+    assert 0 < answered < len(writes)
+    for write in writes:
+        write.cancel()
 
 
 async def test_a_failed_commit_is_logged_by_sqlites_own_name(store: Store) -> None:

@@ -194,7 +194,7 @@ class Store:
         self._woken = False
         self._jobs.extendleft(reversed(self._along))
         self._along.clear()
-        if not self._jobs:
+        if not self._jobs or self._late:
             return
         self._under_way, self._batch, self._began = True, [], time.perf_counter()
         # When it cannot begin at once, as while another process writes, the thread tries: it may wait, and says why.
