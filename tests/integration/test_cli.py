@@ -578,14 +578,15 @@ def test_run_refuses_settings_that_do_not_fit(tmp_path: Path, data_dir: Path) ->
 
 def test_broken_files(data_dir: Path) -> None:
     """A key or a database that is damaged is named in one line."""
-    create = ("token", "create", "x", "--role", "viewer", "--out", data_dir / "x.jwk", "--data-dir", data_dir)
-    for content in (b"", b"{}", b"[1]", b'{"kty":"oct","k":"AAAA"}', b'{"kty":"oct","k":7}'):
-        (data_dir / "seal.jwk").write_bytes(content)
-        assert refused(*create) == f"{data_dir}/seal.jwk is not the key that `setpointd init` made"
     pair = json.loads((data_dir / "signing.jwk").read_bytes())
     for other in ({**pair, "x": "A" * 43}, {name: pair[name] for name in pair if name != "x"}):
         (data_dir / "signing.jwk").write_text(json.dumps(other))
         assert "signing.jwk is not the key that `setpointd init` made" in refused("run", "--data-dir", data_dir)
+    (data_dir / "signing.jwk").write_text(json.dumps(pair))
+    create = ("token", "create", "x", "--role", "viewer", "--out", data_dir / "x.jwk", "--data-dir", data_dir)
+    for content in (b"", b"{}", b"[1]", b'{"kty":"oct","k":"AAAA"}', b'{"kty":"oct","k":7}'):
+        (data_dir / "seal.jwk").write_bytes(content)
+        assert refused(*create) == f"{data_dir}/seal.jwk is not the key that `setpointd init` made"
     (data_dir / "setpoint.db").write_bytes(b"garbage" * 1000)
     assert "file is not a database" in refused("token", "list", "--data-dir", data_dir)
 
