@@ -206,7 +206,7 @@ async def test_many_quick_jobs_leave_turns_to_others(store: Store) -> None:
     turns = 0
 
     def job(tx: Tx) -> int:
-        time.sleep(2 * TURN_S)
+        time.sleep(2 * TURN_S)  # its work, which takes so long
         put("a", {"turn": turns})(tx)
         return turns
 
@@ -452,7 +452,7 @@ async def test_closing_ends_with_what_a_transaction_on_the_loop_has(data_dir: Pa
     store = Store(data_dir)
 
     def job(tx: Tx) -> Document:
-        time.sleep(2 * TURN_S)
+        time.sleep(2 * TURN_S)  # its work, which takes so long
         return put("a", {})(tx)
 
     writes = [asyncio.create_task(store.write(STAMP, job, quick=True)) for _ in range(50)]

@@ -73,12 +73,18 @@ def test_a_value_is_kept_once_and_as_long_as_a_version_names_it(db: Database) ->
     assert kept(db) == 1
 
 
-def test_two_values_never_share_a_tag(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the key would give both the same; and each keeps its own."""
+@pytest.fixture
+def one_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the key give all values the same first tag."""
     right = type(KEYS).secret_digest
     monkeypatch.setattr(
         type(KEYS), "secret_digest", lambda keys, service, text: bytes(4) + right(keys, service, text)[4:]
     )
+
+
+@pytest.mark.usefixtures("one_tag")
+def test_two_values_never_share_a_tag(db: Database) -> None:
+    """Not when the key would give both the same; and each keeps its own."""
     with job(db) as tx:
         mark(tx)
         shown = [put(tx, pin)["pin"] for pin in (1, 2, 3, 1, 2, 3)]
@@ -88,12 +94,9 @@ def test_two_values_never_share_a_tag(db: Database, monkeypatch: pytest.MonkeyPa
         assert [values.shown_value(secret) for secret in shown[:3]] == [1, 2, 3]
 
 
-def test_a_value_keeps_its_tag_when_a_better_one_becomes_free(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("one_tag")
+def test_a_value_keeps_its_tag_when_a_better_one_becomes_free(db: Database) -> None:
     """Of two values that would have one tag, the later keeps the one it got, though the other is forgotten."""
-    right = type(KEYS).secret_digest
-    monkeypatch.setattr(
-        type(KEYS), "secret_digest", lambda keys, service, text: bytes(4) + right(keys, service, text)[4:]
-    )
     with job(db) as tx:
         mark(tx)
         put(tx, "first")
