@@ -17,6 +17,7 @@ from setpoint_contracts import Code
 from setpointd.errors import Rejected, StoreError
 from setpointd.records import Document, Stamp, StoredReply
 from setpointd.store import Snapshot, Store, Tx
+from setpointd.store.audit import AuditFilter
 from setpointd.store.engine import ALONG_S, MAX_BATCH, TURN_S
 from setpointd.store.files import DATABASE, reading, writer_lock, writing
 from tests.store.jobs import put
@@ -74,6 +75,36 @@ async def test_jobs_run_in_the_order_they_came(store: Store) -> None:
     documents = await asyncio.gather(*writes)
     assert [document.version for document in documents] == list(range(1, 51))
     assert [document.config for document in documents] == [{"n": n} for n in range(50)]
+
+
+async def test_a_job_has_nothing_of_the_one_before(store: Store) -> None:
+    """Jobs of one transaction have their own stamp, revision and limits, also behind one that was refused."""
+
+    def strict(tx: Tx) -> Document:
+        def too_large(_document: Document, _config_bytes: int) -> None:
+            raise Rejected(Code.TOO_LARGE, "no")
+
+        document = put("stt", {"n": 1})(tx)
+        tx.config.check_update = too_large
+        tx.schemas.check_schema = lambda _service, _text: too_large(document, 0)
+        return document
+
+    bob, carol = STAMP._replace(by="bob", request_id="r-2"), STAMP._replace(by="carol", request_id="r-3")
+    commits: list[int] = []
+    store.on_commit.append(lambda jobs, _seconds: commits.append(jobs))
+    first, refused, second, _ = await asyncio.gather(
+        store.write(STAMP, strict, quick=True),
+        store.write(bob, refuse, quick=True),
+        store.write(carol, put("stt", {"n": 2}), quick=True),
+        store.write(bob, lambda tx: tx.schemas.put("stt", "{}"), quick=True),
+        return_exceptions=True,
+    )
+    assert commits == [4]
+    assert isinstance(refused, Rejected)
+    assert (first.updated_by, first.revision) == ("alice", 1)
+    assert (second.updated_by, second.revision) == ("carol", 2)
+    events, _ = await store.read(lambda snapshot: snapshot.audit.page(AuditFilter(), None, 10))
+    assert [(event["user"], event["revision"]) for event in events] == [("bob", 3), ("carol", 2), ("alice", 1)]
 
 
 async def test_what_goes_along_is_part_of_the_next_commit(store: Store) -> None:

@@ -11,7 +11,6 @@ from sqlite_utils import Database
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
 from setpointd.errors import UnreadableError
-from setpointd.records import Stamp
 from setpointd.store.chain import MEMBERS, START, Link, follow
 from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
@@ -105,9 +104,8 @@ class AuditReads(Reading):
 class AuditWrites(AuditReads, Writing):
     """Writes of audit events."""
 
-    def __init__(self, db: Database, stamp: Stamp, outbox: OutboxWrites, known: Known) -> None:
+    def __init__(self, db: Database, known: Known, outbox: OutboxWrites) -> None:
         super().__init__(db)
-        self._stamp = stamp
         self._outbox = outbox
         self._known = known
 
@@ -119,10 +117,10 @@ class AuditWrites(AuditReads, Writing):
         members = {
             "id": last.id + 1,
             "action": action,
-            "user": self._stamp.by,
+            "user": self._known.stamp.by,
             "service": service,
-            "timestamp": self._stamp.at,
-            "request_id": self._stamp.request_id,
+            "timestamp": self._known.stamp.at,
+            "request_id": self._known.stamp.request_id,
             "revision": revision,
             "details_json": strictjson.dumps(details),
         }

@@ -14,10 +14,11 @@ from setpoint_contracts.audit import Action
 from setpoint_contracts.redaction import MEMBER
 from setpointd.difference import key_changes
 from setpointd.errors import HistoryPruned, UnreadableError, VersionConflict
-from setpointd.records import HEAD, Document, KeyChange, Pruned, Stamp
+from setpointd.records import HEAD, Document, KeyChange, Pruned
 from setpointd.store.audit import AuditWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
+from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.secret_values import SecretWrites
 from setpointd.store.sql import Reading, Writing, stored_json
@@ -180,7 +181,7 @@ class ConfigWrites(ConfigReads, Writing):
     def __init__(
         self,
         db: Database,
-        stamp: Stamp,
+        known: Known,
         identity: IdentityWrites,
         history: HistoryWrites,
         secrets: SecretWrites,
@@ -188,14 +189,18 @@ class ConfigWrites(ConfigReads, Writing):
         outbox: OutboxWrites,
     ) -> None:
         super().__init__(db)
-        self.revision: int | None = None
-        self.check_update: Callable[[Document, int], None] = lambda _document, _config_bytes: None
-        self._stamp = stamp
+        self.next_job()
+        self._known = known
         self._identity = identity
         self._history = history
         self._secrets = secrets
         self._audit = audit
         self._outbox = outbox
+
+    def next_job(self) -> None:
+        """Begin a job: it has no revision yet, and nothing is refused for its size until somebody says so."""
+        self.revision: int | None = None
+        self.check_update: Callable[[Document, int], None] = lambda _document, _config_bytes: None
 
     def write_version(
         self,
@@ -263,8 +268,8 @@ class ConfigWrites(ConfigReads, Writing):
             version=max(0 if base is None else base.version, above or 0) + 1,
             revision=self.take_revision(),
             epoch=self._identity.now().epoch,
-            updated_at=self._stamp.at,
-            updated_by=self._stamp.by,
+            updated_at=self._known.stamp.at,
+            updated_by=self._known.stamp.by,
             config=config,
         )
         if text is None and config is not None:
@@ -339,9 +344,9 @@ class ConfigWrites(ConfigReads, Writing):
             config=config,
             op=op,
             reason=reason,
-            at=self._stamp.at,
-            by=self._stamp.by,
-            request_id=self._stamp.request_id,
+            at=self._known.stamp.at,
+            by=self._known.stamp.by,
+            request_id=self._known.stamp.request_id,
         )
 
     def _write_keys(self, document: Document, changes: Iterable[KeyChange]) -> None:

@@ -18,7 +18,7 @@ from sqlite_utils import Database
 
 from setpoint_contracts import strictjson
 from setpointd.auth import Principal
-from setpointd.records import Document, HistoryFilter, KeyChange, Stamp
+from setpointd.records import Document, HistoryFilter, KeyChange
 from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing, may_match, stored_json
 
@@ -131,22 +131,21 @@ class HistoryReads(Reading):
 class HistoryWrites(HistoryReads, Writing):
     """Writes of the history."""
 
-    def __init__(self, db: Database, stamp: Stamp, known: Known) -> None:
+    def __init__(self, db: Database, known: Known) -> None:
         super().__init__(db)
-        self._stamp = stamp
         self._known = known
 
     def add(self, document: Document, changes: Sequence[KeyChange], reason: str | None) -> None:
         """Note which keys a version changed."""
         if not changes:
             return
-        if self._known.changed_at is None or self._known.changed_at > self._stamp.at:
+        if self._known.changed_at is None or self._known.changed_at > self._known.stamp.at:
             self._do(
                 "INSERT OR REPLACE INTO config_history_turns (id, was, became) SELECT id, changed_at, :at"
                 " FROM config_history WHERE id = (SELECT max(id) FROM config_history) AND changed_at > :at",
-                at=self._stamp.at,
+                at=self._known.stamp.at,
             )
-        self._known.changed_at = self._stamp.at
+        self._known.changed_at = self._known.stamp.at
         self._do_many(
             "INSERT INTO config_history (revision, service, version, key, op, old_json, new_json, changed_at,"
             " changed_by, reason, request_id) VALUES (:revision, :service, :version, :key, :op, :old, :new, :at, :by,"
@@ -160,10 +159,10 @@ class HistoryWrites(HistoryReads, Writing):
                     "op": change.op,
                     "old": change.old,
                     "new": change.new,
-                    "at": self._stamp.at,
-                    "by": self._stamp.by,
+                    "at": self._known.stamp.at,
+                    "by": self._known.stamp.by,
                     "reason": reason,
-                    "request_id": self._stamp.request_id,
+                    "request_id": self._known.stamp.request_id,
                 }
                 for change in changes
             ],

@@ -11,10 +11,10 @@ from sqlite_utils import Database
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
 from setpointd.errors import UnreadableError
-from setpointd.records import Stamp
 from setpointd.store.audit import AuditWrites
 from setpointd.store.config import ConfigReads
 from setpointd.store.identity import IdentityReads
+from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing
 
 _SUMMARIES = (
@@ -83,10 +83,10 @@ class ProfileWrites(ProfileReads, Writing):
     """Writes of profiles. They are kept beside the configs: the revision does not move."""
 
     def __init__(
-        self, db: Database, stamp: Stamp, config: ConfigReads, identity: IdentityReads, audit: AuditWrites
+        self, db: Database, known: Known, config: ConfigReads, identity: IdentityReads, audit: AuditWrites
     ) -> None:
         super().__init__(db, config)
-        self._stamp = stamp
+        self._known = known
         self._identity = identity
         self._audit = audit
 
@@ -101,8 +101,8 @@ class ProfileWrites(ProfileReads, Writing):
             name=name,
             description=description,
             revision=self._identity.now().revision,
-            at=self._stamp.at,
-            by=self._stamp.by,
+            at=self._known.stamp.at,
+            by=self._known.stamp.by,
         )
         self._do_many(
             "INSERT INTO profile_services (profile, service, version) VALUES (:name, :service, :version)",

@@ -19,8 +19,9 @@ from typing import Any
 from sqlite_utils import Database
 
 from setpoint_contracts.audit import Action
-from setpointd.records import Keep, Pruning, Stamp, UnfinishedPrune
+from setpointd.records import Keep, Pruning, UnfinishedPrune
 from setpointd.store.audit import AuditWrites
+from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing
 
 # One slice: some milliseconds of the writer.
@@ -71,9 +72,9 @@ class PruneReads(Reading):
 class PruneWrites(PruneReads, Writing):
     """Removes what is old."""
 
-    def __init__(self, db: Database, stamp: Stamp, audit: AuditWrites) -> None:
+    def __init__(self, db: Database, known: Known, audit: AuditWrites) -> None:
         super().__init__(db)
-        self._stamp = stamp
+        self._known = known
         self._audit = audit
 
     def slice(self, keep: Keep, so_far: Pruning) -> Pruning:
@@ -94,8 +95,8 @@ class PruneWrites(PruneReads, Writing):
             "INSERT INTO config_prunes (since, versions, asked_by, request_id) VALUES (:since, :versions, :by, :id)",
             since=keep.since,
             versions=keep.versions,
-            by=self._stamp.by,
-            id=self._stamp.request_id,
+            by=self._known.stamp.by,
+            id=self._known.stamp.request_id,
         )
 
     def finish(self, prune: UnfinishedPrune) -> None:
@@ -185,7 +186,7 @@ class PruneWrites(PruneReads, Writing):
             " ON CONFLICT (service) DO UPDATE SET version = max(version, excluded.version),"
             " revision = max(revision, excluded.revision), first_revision = min(first_revision, excluded.revision),"
             " first_at = min(first_at, excluded.first_at), pruned_at = excluded.pruned_at",
-            [{**row, "at": self._stamp.at} for row in versions],
+            [{**row, "at": self._known.stamp.at} for row in versions],
         )
 
     def _forget_secrets(self, services: Iterable[str]) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from sqlite_utils import Database
 
 from setpoint_contracts.audit import Action
-from setpointd.records import SchemaRecord, Stamp
+from setpointd.records import SchemaRecord
 from setpointd.store.audit import AuditWrites
 from setpointd.store.config import ConfigWrites
+from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.sql import Reading, Writing
 
@@ -47,19 +48,23 @@ class SchemaWrites(SchemaReads, Writing):
     """
 
     def __init__(
-        self, db: Database, stamp: Stamp, config: ConfigWrites, audit: AuditWrites, outbox: OutboxWrites
+        self, db: Database, known: Known, config: ConfigWrites, audit: AuditWrites, outbox: OutboxWrites
     ) -> None:
         super().__init__(db)
-        self.check_schema: Callable[[str, str], None] = lambda _service, _text: None
-        self._stamp = stamp
+        self.next_job()
+        self._known = known
         self._config = config
         self._audit = audit
         self._outbox = outbox
 
+    def next_job(self) -> None:
+        """Begin a job: nothing is refused for its size until somebody says so."""
+        self.check_schema: Callable[[str, str], None] = lambda _service, _text: None
+
     def put(self, service: str, text: str, *, concealed: bool = False) -> SchemaRecord:
         """Set the schema of a service; ``concealed``: its config has a new version for that, in the same revision."""
         self.check_schema(service, text)
-        record = SchemaRecord(service, self._stamp.at, self._stamp.by, text)
+        record = SchemaRecord(service, self._known.stamp.at, self._known.stamp.by, text)
         self._do(
             "INSERT INTO config_schemas (service, schema_json, updated_at, updated_by)"
             " VALUES (:service, :text, :at, :by)"

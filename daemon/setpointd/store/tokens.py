@@ -10,7 +10,6 @@ from typing_extensions import override
 from setpoint_contracts import Token, strictjson
 from setpoint_contracts.audit import Action
 from setpointd.errors import UnreadableError
-from setpointd.records import Stamp
 from setpointd.store.audit import AuditWrites
 from setpointd.store.known import Known
 from setpointd.store.sql import Reading, Writing, stored_json
@@ -54,9 +53,8 @@ class TokenReads(Reading):
 class TokenWrites(TokenReads, Writing):
     """Writes of tokens."""
 
-    def __init__(self, db: Database, stamp: Stamp, audit: AuditWrites, known: Known) -> None:
+    def __init__(self, db: Database, known: Known, audit: AuditWrites) -> None:
         super().__init__(db)
-        self._stamp = stamp
         self._audit = audit
         self._known = known
 
@@ -93,8 +91,8 @@ class TokenWrites(TokenReads, Writing):
             services=None if token.services is None else strictjson.dumps(token.services),
             alg=token.alg,
             key=key,
-            at=self._stamp.at,
-            by=self._stamp.by,
+            at=self._known.stamp.at,
+            by=self._known.stamp.by,
             expires_at=token.expires_at,
         )
 
@@ -104,7 +102,7 @@ class TokenWrites(TokenReads, Writing):
         revoked = self._do(
             "UPDATE api_tokens SET revoked_at = :at WHERE kid = :kid AND revoked_at IS NULL",
             kid=kid,
-            at=self._stamp.at,
+            at=self._known.stamp.at,
         )
         if revoked:
             self._audit.record(Action.REVOKE_TOKEN, kid=kid)

@@ -14,9 +14,9 @@ from setpointd.errors import StoreError
 from setpointd.log import logger
 from setpointd.records import Stamp
 from setpointd.store.files import BUSY_TIMEOUT_S, open_writer, writer_lock
-from setpointd.store.known import Known
 from setpointd.store.tx import Tx
 
+_NOBODY = Stamp("", None)
 _POLL_S = 0.01
 _PRIMARY = 0xFF  # of a result code, what is no detail
 
@@ -51,7 +51,7 @@ class Writer:
         self._db.conn.execute("PRAGMA busy_timeout=0")
         self._lock = partial(writer_lock, data_dir)
         self._held = contextlib.ExitStack()
-        self._known = Known()
+        self._tx = Tx(self._db, _NOBODY)
         self.scrubs = True  # the one before may have ended before it did
 
     def begin(self, wait_s: float) -> None:
@@ -65,7 +65,7 @@ class Writer:
             if time.monotonic() > deadline:
                 raise BlockingIOError
             time.sleep(_POLL_S)
-        self._known = Known()
+        self._tx = Tx(self._db, _NOBODY)
 
     def _begun(self) -> bool:
         """Begin, unless somebody writes who does not keep to the lock, as the ``sqlite3`` shell."""
@@ -88,7 +88,8 @@ class Writer:
 
     def run(self, job: Job) -> Outcome:
         """Run a job; one that fails is undone. Raises when SQLite has given the whole transaction up."""
-        tx = Tx(self._db, job.stamp, self._known, quick=job.quick)
+        tx = self._tx
+        tx.next_job(job.stamp, quick=job.quick)
         try:
             with tx.savepoint():
                 return Outcome(job, job.run(tx))
