@@ -1,7 +1,67 @@
-"""Setpoint's client library. So far only its version: services use ``setpoint_contracts`` with any MQTT client."""
+"""Setpoint for Python services: commands that are signed and answered, and configs that are followed.
 
-from importlib.metadata import version
+``Client`` is the way in; client/README.md is the guide. ``setpoint.sync`` is the same without asyncio, and
+``setpoint.testing`` helps the tests of a service.
+"""
 
-__all__ = ["__version__"]
+from setpoint.client import Client
+from setpoint.errors import (
+    AlreadyExists,
+    BadReplyTopic,
+    BadRequest,
+    ClockSkew,
+    ConfigurationError,
+    Expired,
+    Forbidden,
+    IdempotencyConflict,
+    Internal,
+    NoConfig,
+    NotApplied,
+    NotFound,
+    RateLimited,
+    ReadOnly,
+    SchemaInvalid,
+    SetpointError,
+    TokenExpired,
+    TokenRevoked,
+    TooLarge,
+    Unavailable,
+    UnknownCommand,
+    Unreachable,
+    VersionConflict,
+    WrongTopic,
+)
+from setpoint.requests import SignedCommand
+from setpoint_contracts import Token
+from setpoint_contracts.config import ConfigDocument as Document
 
-__version__ = version("setpoint")
+__all__ = [
+    "AlreadyExists",
+    "BadReplyTopic",
+    "BadRequest",
+    "Client",
+    "ClockSkew",
+    "ConfigurationError",
+    "Document",
+    "Expired",
+    "Forbidden",
+    "IdempotencyConflict",
+    "Internal",
+    "NoConfig",
+    "NotApplied",
+    "NotFound",
+    "RateLimited",
+    "ReadOnly",
+    "SchemaInvalid",
+    "SetpointError",
+    "SignedCommand",
+    "Token",
+    "TokenExpired",
+    "TokenRevoked",
+    "TooLarge",
+    "Unavailable",
+    "UnknownCommand",
+    "Unreachable",
+    "VersionConflict",
+    "WrongTopic",
+]

@@ -1,0 +1,271 @@
+"""The connection to the broker, kept again and again. The only module of the client that knows aiomqtt.
+
+Rules:
+
+- What is wanted (subscriptions) is remembered here and asked for anew at every connect: the session is clean each time,
+  since a reply can be asked for again and documents are retained.
+- Messages go to their receivers where they arrive, in aiomqtt's queue class: it would make a task for each otherwise.
+- Publishing does not wait. aiomqtt's ``publish`` notices a lost connection only at its timeout, and what counts is the
+  reply; so a publish is a task that nobody waits for.
+- aiomqtt logs the answer to a question that nobody waits for any more as an error; it is none.
+- aiomqtt has the socket watched for writing a turn of the loop later and by its number; by then it may be another's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import re
+import secrets
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiomqtt
+from aiomqtt.exceptions import MqttConnectError
+from paho.mqtt.client import Client as PahoClient
+from paho.mqtt.matcher import MQTTMatcher
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from setpoint.settings import Broker
+from setpoint_contracts.signing import JWS_USER_PROPERTY
+
+logger = logging.getLogger("setpoint")
+
+_KEEP_ALIVE_S = 15  # a broker that hangs is noticed in so many seconds, twice at most
+_PATIENCE_S = 5.0  # for CONNACK, SUBACK
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_MANY = 1_000_000  # aiomqtt warns of many publishes under way, which are no fault here
+_REFUSED = 0x80  # reason codes from here on are refusals (MQTT 5, section 2.4)
+
+# Without it a round trip takes 88 ms: Nagle's algorithm meets delayed acknowledgements.
+_NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
+
+_NUMBERS = re.compile(r"^\[(code:|Errno )-?\d+\] ")  # before the words of paho's and the system's errors
+
+_mqtt_logger = logging.getLogger("mqtt.setpoint")  # below aiomqtt's own, and its level
+_mqtt_logger.addFilter(lambda record: not str(record.msg).startswith("Unexpected message ID"))
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message as it came. ``jws``: its one user property of that name; None when there is none, or more than one."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    jws: str | None
+
+
+class Link:
+    """A connection to a broker that is made again whenever it is lost, for as long as ``run`` runs."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._client: aiomqtt.Client | None = None
+        self._connected = asyncio.Event()
+        self._wanted: Counter[str] = Counter()
+        self._receivers = MQTTMatcher()
+        self._on_connected: list[Callable[[], None]] = []
+        self._on_lost: list[Callable[[], None]] = []
+        self._publishing: set[asyncio.Task[None]] = set()
+        self.last_error: str | None = None
+        """Why there is no connection, in a line for people; None once there is one."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, and all that is wanted is subscribed to."""
+        return self._connected.is_set()
+
+    async def wait_connected(self) -> None:
+        """Wait for a connection on which all that is wanted is subscribed to."""
+        await self._connected.wait()
+
+    def on_message(self, pattern: str, receive: Callable[[Received], None]) -> None:
+        """Hand messages whose topic matches a filter to a receiver, which must not raise. One receiver a filter."""
+        self._receivers[pattern] = receive
+
+    def on_connected(self, connected: Callable[[], None]) -> None:
+        """Call something after each connect, once all that is wanted is subscribed to."""
+        self._on_connected.append(connected)
+
+    def on_lost(self, lost: Callable[[], None]) -> None:
+        """Call something whenever a connection is lost."""
+        self._on_lost.append(lost)
+
+    async def subscribe(self, pattern: str) -> None:
+        """Want a subscription, at QoS 1, as often as it is asked for; while away it is remembered.
+
+        Asked for again, what is retained comes again.
+        """
+        self._wanted[pattern] += 1
+        if self._client is not None:
+            with contextlib.suppress(aiomqtt.MqttError):  # then the connection is lost, and it is asked for anew
+                await self._subscribe(self._client, [pattern])
+
+    async def unsubscribe(self, pattern: str) -> None:
+        """Want a subscription no more."""
+        self._wanted[pattern] -= 1
+        if self._wanted[pattern] > 0:
+            return
+        del self._wanted[pattern]
+        if self._client is not None:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await self._client.unsubscribe(pattern)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish at QoS 1, without waiting; nothing while away."""
+        if self._client is None:
+            return
+        task = asyncio.create_task(_publish(self._client, topic, payload, retain=retain), name="setpoint publish")
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def drain(self) -> None:
+        """Wait until what was published has been taken by the broker, or the connection is lost."""
+        if self._publishing:
+            await asyncio.wait(self._publishing, timeout=1.0)
+
+    async def run(self) -> None:
+        """Keep the connection until cancelled."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with self._new_client() as client:
+                    await self._stay(client)
+            except (aiomqtt.MqttError, OSError) as error:
+                self._say(error)
+            finally:
+                was_connected = self._connected.is_set()
+                self._leave()
+            pause = _FIRST_PAUSE_S if was_connected else min(2 * pause, _LONGEST_PAUSE_S)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
+
+    async def _stay(self, client: aiomqtt.Client) -> None:
+        """Subscribe, and stay until the connection is lost, which raises ``MqttError``."""
+        client.pending_calls_threshold = _MANY
+        self._client = client
+        if self._wanted:
+            await self._subscribe(client, list(self._wanted))
+        self.last_error = None
+        self._connected.set()
+        for connected in self._on_connected:
+            connected()
+        async for _ in client.messages:  # never one: they are taken before they get here
+            pass
+
+    def _leave(self) -> None:
+        self._client = None
+        if self._connected.is_set():
+            self._connected.clear()
+            for lost in self._on_lost:
+                lost()
+
+    async def _subscribe(self, client: aiomqtt.Client, patterns: list[str]) -> None:
+        answers = await client.subscribe([(pattern, 1) for pattern in patterns])
+        refused = [pattern for pattern, answer in zip(patterns, answers, strict=True) if _number(answer) >= _REFUSED]
+        if refused:
+            msg = f"the broker refuses subscriptions ({', '.join(refused)}): look at its acl"
+            raise aiomqtt.MqttError(msg)
+
+    def _say(self, error: Exception) -> None:
+        text = _words(error)
+        if text != self.last_error:
+            logger.warning("no connection to the broker %s: %s", self._broker, text)
+        self.last_error = text
+
+    def _new_client(self) -> aiomqtt.Client:
+        broker, link = self._broker, self
+
+        class Intake(asyncio.Queue[aiomqtt.Message]):
+            def put_nowait(self, item: aiomqtt.Message) -> None:
+                link._take(item)
+
+        client = aiomqtt.Client(
+            broker.host,
+            broker.port,
+            username=broker.user,
+            password=broker.password,
+            identifier=f"setpoint-{secrets.token_hex(8)}",
+            protocol=aiomqtt.ProtocolVersion.V5,  # 3.1.1 has no user properties, so no signatures
+            transport=broker.transport,
+            websocket_path=broker.path,
+            tls_context=broker.tls,
+            queue_type=Intake,
+            timeout=_PATIENCE_S,
+            keepalive=_KEEP_ALIVE_S,
+            clean_start=True,
+            socket_options=_NODELAY,
+            logger=_mqtt_logger,
+        )
+        _watch_for_writing(client._client)  # noqa: SLF001 - aiomqtt has no public way to it
+        return client
+
+    def _take(self, message: aiomqtt.Message) -> None:
+        received = Received(
+            str(message.topic), bytes(message.payload), bool(message.retain), _signature(message.properties)
+        )
+        for receive in self._receivers.iter_match(received.topic):
+            receive(received)
+
+
+def _watch_for_writing(paho: PahoClient) -> None:
+    """Have the event loop watch the socket for writing while it is open."""
+    loop, thread = asyncio.get_running_loop(), threading.get_ident()
+
+    def register(_paho: PahoClient, _data: object, connection: Any) -> None:
+        def watch() -> None:
+            if connection.fileno() >= 0:
+                loop.add_writer(connection, paho.loop_write)
+
+        # While it connects, paho calls from another thread.
+        if threading.get_ident() == thread:
+            watch()
+        else:
+            loop.call_soon_threadsafe(watch)
+
+    paho.on_socket_register_write = register
+
+
+async def _publish(client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool) -> None:
+    with contextlib.suppress(aiomqtt.MqttError):
+        await client.publish(topic, payload, qos=1, retain=retain, properties=_JSON if retain else None)
+
+
+def _json_properties() -> Properties:
+    properties = Properties(PacketTypes.PUBLISH)
+    properties.ContentType = "application/json"
+    properties.PayloadFormatIndicator = 1
+    return properties
+
+
+_JSON = _json_properties()
+
+
+def _signature(properties: Properties | None) -> str | None:
+    signatures = [value for name, value in getattr(properties, "UserProperty", ()) if name == JWS_USER_PROPERTY]
+    return signatures[0] if len(signatures) == 1 else None
+
+
+def _number(answer: object) -> int:
+    return int(getattr(answer, "value", answer))  # type: ignore[call-overload, no-any-return] # a reason code or a QoS
+
+
+def _words(error: BaseException) -> str:
+    """Say why in words; the texts of aiomqtt and paho hold no password."""
+    if isinstance(error, MqttConnectError):
+        return f"the broker refuses it ({error.rc}): look at user and password" if _is_login(error) else str(error)
+    cause = error.__cause__ or error
+    if (verification := getattr(cause, "verify_message", None)) is not None:  # ssl.SSLCertVerificationError
+        return f"its certificate is not to be trusted: {verification}"
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause) or "it does not answer"
+    return _NUMBERS.sub("", str(cause)) or "it does not answer"
+
+
+def _is_login(error: MqttConnectError) -> bool:
+    return _number(error.rc) in {4, 5, 0x86, 0x87}  # bad user name or password, not authorized: MQTT 3 and 5
