@@ -1,4 +1,4 @@
-"""A TCP proxy between a daemon and its broker, which can cut connections, or let them hang half open."""
+"""A TCP proxy between a daemon or a client and its broker, which can cut connections, or let them hang half open."""
 
 import asyncio
 import contextlib
@@ -68,12 +68,10 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, p
 
 
 @asynccontextmanager
-async def proxied(broker: Broker, daemon: Daemon) -> AsyncIterator[Proxy]:
-    """Put a proxy between a daemon that is to be started and its broker; in the end it is cut."""
-    port = broker.tls_port if str(daemon.settings["broker"]).startswith("mqtts:") else broker.port
-    proxy = Proxy(broker.host, port)
-    server = await asyncio.start_server(proxy.serve, broker.host, proxy.port)
-    daemon.settings["broker"] = str(daemon.settings["broker"]).replace(str(port), str(proxy.port))
+async def proxied_to(host: str, port: int) -> AsyncIterator[Proxy]:
+    """Put a proxy before a broker; in the end it is cut."""
+    proxy = Proxy(host, port)
+    server = await asyncio.start_server(proxy.serve, host, proxy.port)
     try:
         yield proxy
     finally:
@@ -81,3 +79,12 @@ async def proxied(broker: Broker, daemon: Daemon) -> AsyncIterator[Proxy]:
         proxy.mend()
         proxy.cut()
         await proxy.ended()
+
+
+@asynccontextmanager
+async def proxied(broker: Broker, daemon: Daemon) -> AsyncIterator[Proxy]:
+    """Put a proxy between a daemon that is to be started and its broker."""
+    port = broker.tls_port if str(daemon.settings["broker"]).startswith("mqtts:") else broker.port
+    async with proxied_to(broker.host, port) as proxy:
+        daemon.settings["broker"] = str(daemon.settings["broker"]).replace(str(port), str(proxy.port))
+        yield proxy

@@ -259,7 +259,7 @@ def _words(error: BaseException) -> str:
     """Say why in words; the texts of aiomqtt and paho hold no password."""
     if isinstance(error, MqttConnectError):
         return f"the broker refuses it ({error.rc}): look at user and password" if _is_login(error) else str(error)
-    cause = error.__cause__ or error
+    cause = error.__cause__ or error.__context__ or error  # aiomqtt hides the one that it was given
     if (verification := getattr(cause, "verify_message", None)) is not None:  # ssl.SSLCertVerificationError
         return f"its certificate is not to be trusted: {verification}"
     if isinstance(cause, OSError):

@@ -1,0 +1,306 @@
+"""Commands through the client library, over a real broker: answers, errors, repetition, absence."""
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from aiomqtt import Client as Mqtt
+from aiomqtt import ProtocolVersion
+
+from setpoint import (
+    BadRequest,
+    Client,
+    ConfigurationError,
+    Forbidden,
+    IdempotencyConflict,
+    NotFound,
+    SchemaInvalid,
+    SetpointError,
+    TooLarge,
+    UnknownCommand,
+    Unreachable,
+    VersionConflict,
+)
+from setpoint.errors import error_of
+from setpoint_contracts import sign_command, sign_detached
+from setpoint_contracts.signing import VerifyingKey
+from tests.brokers import Broker
+from tests.caller import publish_properties
+from tests.client.conftest import ClientOf
+from tests.daemon import Daemon, NewDaemon
+from tests.proxy import proxied_to
+from tests.waiting import eventually
+
+
+async def test_a_conflict_carries_what_is_there_now(client: Client, service: str) -> None:
+    """Who writes at an old version learns the present document from the exception."""
+    first = await client.set(service, {"model": "base"})
+    second = await client.patch(service, {"threads": 2}, expected_version=first.version, reason="why")
+
+    with pytest.raises(VersionConflict) as conflict:
+        await client.set(service, {"model": "other"}, expected_version=first.version)
+
+    assert conflict.value.current is not None
+    assert conflict.value.current.config == second.config == {"model": "base", "threads": 2}
+    assert (conflict.value.code, conflict.value.retryable) == ("version_conflict", False)
+
+
+async def test_each_refusal_is_an_exception_of_its_own(
+    shared_daemon: Daemon, client_of: ClientOf, service: str
+) -> None:
+    """What a caller needs to go on stands in the exception: permission, places, tombstone, names."""
+    viewer = shared_daemon.new_token("looker", "viewer")
+    async with client_of(shared_daemon) as admin, client_of(shared_daemon, viewer) as looker:
+        with pytest.raises(NotFound) as absent:
+            await looker.get(service)
+        with pytest.raises(Forbidden) as denied:
+            await looker.set(service, {})
+        with pytest.raises(BadRequest) as misfit:
+            await admin.set(service, {"no key": 1})
+        with pytest.raises(UnknownCommand) as unknown:
+            await admin.call("nonsense")
+        await admin.schema_set(service, {"properties": {"n": {"type": "integer"}}})
+        with pytest.raises(SchemaInvalid) as invalid:
+            await admin.set(service, {"n": "x"})
+        await admin.set(service, {"n": 1})
+        await admin.delete(service)
+        with pytest.raises(NotFound) as deleted:
+            await admin.get(service)
+
+    assert absent.value.current is None
+    assert (denied.value.needs, denied.value.code) == ("config.write", "forbidden")
+    assert misfit.value.errors[0]["field"].startswith("config")
+    assert "set" in unknown.value.known
+    assert invalid.value.errors[0]["pointer"] == "/n"
+    assert deleted.value.current is not None
+    assert deleted.value.current.deleted
+
+
+async def test_every_command_has_a_method(client: Client, service: str) -> None:
+    """The whole surface, once through: past, profiles, schemas, tokens, audit, and what the daemon says of itself."""
+    first = await client.set(service, {"a": 1})
+    await client.apply([{"op": "patch", "service": service, "patch": {"a": 2}}], reason="both")
+    assert [change.path for change in (await client.diff(service, first.version, {"version": 2})).diff] == ["/a"]
+    assert [entry.new for entry in (await client.history(service, key="a")).entries] == [2, 1]
+    assert [info.version for info in (await client.versions(service)).versions] == [2, 1]
+    assert (await client.restore([service], version=1)).results[0].version == 3
+    assert [match.key for match in (await client.search("a", service=service)).matches] == ["a"]
+    assert service in [listed.service async for listed in client.services(service[:6])]
+    assert (await client.get(service, version=2, key="a")).value == 2
+
+    await client.profile_save(service, services=[service], description="d")
+    assert (await client.profile_get(service)).snapshot == {service: {"a": 1}}
+    await client.set(service, {"a": 9})
+    assert (await client.profile_load(service)).results[0].service == service
+    assert service in [profile.name for profile in (await client.profile_list()).profiles]
+    await client.profile_delete(service)
+
+    await client.schema_set(service, {"type": "object"})
+    assert (await client.schema_get(service)).content == {"type": "object"}
+    assert service in [schema.service for schema in (await client.schema_list(limit=1000)).schemas]
+    await client.schema_delete(service)
+
+    made = await client.token_create("someone", "viewer", services=[service], ttl_s=600)
+    assert client.open_token(made).kid == made.kid
+    successor = await client.token_rotate(made.kid, grace_s=0)
+    assert successor.replaced.kid == made.kid
+    await client.token_revoke(successor.kid)
+    assert made.kid in [token.kid for token in (await client.token_list()).tokens]
+    assert (await client.audit(service=service)).events[-1].action == "update_config"
+    assert (await client.info()).principal == client.principal == "admin"
+    assert (await client.status()).mode == "active"
+    assert (await client.applied(service)).instances == []
+    assert (await client.prune(keep_versions=1_000_000)).versions == 0
+    assert (await client.set(service, {"a": 10}, dry_run=True)).dry_run
+
+
+async def test_many_tasks_share_a_client(client: Client, service: str) -> None:
+    """Hundreds of commands at once are each answered with their own result."""
+    await client.set(service, {"n": 0})
+
+    async def write(n: int) -> object:
+        return (await client.patch(service, {f"k{n}": n})).config
+
+    configs = await asyncio.gather(*(write(n) for n in range(300)))
+
+    assert all(config is not None and config[f"k{n}"] == n for n, config in enumerate(configs))  # type: ignore[index]
+    assert len((await client.get(service)).config or {}) == 301
+
+
+async def test_secrets_are_revealed_to_who_may_see_them(client: Client, service: str) -> None:
+    """`reveal` opens what is sealed for the token; a document never shows it."""
+    await client.schema_set(service, {"properties": {"key": {"writeOnly": True}}})
+    await client.set(service, {"key": "hunter2", "plain": 1})
+
+    assert "hunter2" not in repr(await client.get(service))
+    assert await client.reveal(service) == {"/key": "hunter2"}
+
+
+async def test_a_client_does_not_fail_without_a_broker(tmp_path: Path, daemon: Daemon) -> None:
+    """It opens; a command raises `Unreachable` in time, says why, and has sent nothing."""
+    async with Client("mqtt://127.0.0.1:9", daemon.token_path, cache_dir=tmp_path) as client:
+        with pytest.raises(Unreachable, match=r"was not sent.*Connection refused") as unreachable:
+            await client.get("stt", timeout=0.3)
+
+    assert unreachable.value.command is None
+    assert unreachable.value.retryable
+
+
+async def test_a_command_needs_a_token_and_an_open_client(daemon: Daemon, client_of: ClientOf) -> None:
+    """A client without a token, or outside its `async with`, says what is missing."""
+    client = client_of(daemon)
+    with pytest.raises(ConfigurationError, match="async with"):
+        await client.info()
+    async with Client(f"mqtt://127.0.0.1:{daemon.port}") as follower:
+        with pytest.raises(ConfigurationError, match="SETPOINT_TOKEN"):
+            await follower.info()
+    async with client:
+        assert (await client.info()).product == "setpoint"
+        with pytest.raises(ConfigurationError, match="open already"):
+            await client.__aenter__()
+    async with client:  # again
+        with pytest.raises(ConfigurationError, match="cannot be written as JSON"):
+            await client.set("stt", {"when": object()})
+
+
+async def test_a_command_waits_for_a_daemon_that_is_away(daemon: Daemon, client_of: ClientOf) -> None:
+    """What is sent while the daemon is down is answered when it is back, and took effect once."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"n": 1})
+        daemon.kill()
+        writing = asyncio.create_task(client.patch("stt", {"n": 2}, timeout=30))
+        with pytest.raises(Unreachable, match="not known") as unreachable:
+            await client.patch("stt", {"m": 1}, timeout=0.5)
+        daemon.start()
+        daemon.wait_ready()
+
+        assert unreachable.value.command is not None
+        answers = [await client.resend(unreachable.value.command) for _ in range(2)]
+        assert answers[0] == answers[1]
+        assert {(await writing).version, answers[0]["version"]} == {2, 3}
+        assert (await client.get("stt")).config == {"n": 2, "m": 1}
+
+
+async def test_another_client_may_send_a_command_again(daemon: Daemon, client_of: ClientOf) -> None:
+    """The same bytes from another process give the same answer; the same jti with other bytes is refused."""
+    async with client_of(daemon) as first, client_of(daemon) as second:
+        await first.set("stt", {"n": 1})
+        daemon.kill()
+        with pytest.raises(Unreachable) as unreachable:
+            await first.patch("stt", {"n": 2}, timeout=0.3)
+        daemon.start()
+        daemon.wait_ready()
+        command = unreachable.value.command
+        assert command is not None
+        assert "payload" not in repr(command)
+        assert (await second.resend(command))["version"] == 2
+
+        other = sign_command(daemon.token, "delete", {"service": "stt"}, jti=command.jti, topics=daemon.topics)
+        topic, reply_topic = daemon.topics.command("delete"), daemon.topics.reply("admin", command.jti)
+        with pytest.raises(IdempotencyConflict):
+            await second.resend(replace(command, topic=topic, payload=other.encode(), reply_topic=reply_topic))
+
+
+async def test_commands_go_on_when_the_broker_is_back(
+    own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf
+) -> None:
+    """A command that is under way while the broker restarts is answered afterwards, and others go on."""
+    daemon = new_daemon(broker=own_broker)
+    async with client_of(daemon) as client:
+        await client.set("stt", {"n": 1})
+        own_broker.stop()
+        await eventually(lambda: not client.is_connected, "the client has noticed")
+        writing = asyncio.create_task(client.patch("stt", {"n": 2}, timeout=30))
+        own_broker.start()
+
+        assert (await writing).version == 2
+        assert (await client.get("stt")).config == {"n": 2}
+
+
+async def test_a_lost_connection_sends_a_command_again(daemon: Daemon, client_of: ClientOf) -> None:
+    """A connection that is cut while a command waits for its answer costs nothing but time."""
+    async with proxied_to(daemon.host, daemon.port) as proxy, client_of(daemon, port=proxy.port) as client:
+        await client.set("stt", {"n": 0})
+        proxy.hang()
+        writing = asyncio.create_task(client.patch("stt", {"n": 1}, timeout=30))
+        await asyncio.sleep(0)
+        proxy.mend()
+        proxy.cut()
+
+        assert (await writing).version == 2
+
+
+async def test_offline_commands_wait_where_that_is_chosen(
+    own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf
+) -> None:
+    """With `queue_offline` a command waits for the connection for longer than its timeout."""
+    daemon = new_daemon(broker=own_broker)
+    own_broker.stop()
+    async with client_of(daemon, queue_offline=True, timeout=20) as client:
+        writing = asyncio.create_task(client.set("stt", {"n": 1}, timeout=10))
+        own_broker.start()
+        assert (await writing).version == 1
+
+
+async def test_a_forged_reply_is_not_believed(daemon: Daemon, client_of: ClientOf) -> None:
+    """Who may publish on the reply topic, but lacks the token's secret, cannot answer for the daemon."""
+    async with client_of(daemon) as client, Mqtt(daemon.host, daemon.port, protocol=ProtocolVersion.V5) as stranger:
+        await client.set("stt", {"n": 1})
+        daemon.kill()
+        await stranger.subscribe(daemon.topics.commands, qos=1)
+        reading = asyncio.create_task(client.get("stt", timeout=20))
+        command = await anext(aiter(stranger.messages))
+        requests = client._requests  # noqa: SLF001 - its topic is random
+        assert requests is not None
+        (jti,) = requests._under_way  # noqa: SLF001 - so is this
+        reply = f'{{"id":"{jti}","command":"get","ok":true,"result":{{}},"revision":1,"epoch":1}}'.encode()
+        key = VerifyingKey("HS256", daemon.token.new("HS256", "tok_x", "x", daemon.token.role).signing_key())
+        signature = sign_detached(reply, requests.reply_topic, daemon.token.kid, key)
+        for properties in (None, publish_properties(UserProperty=[("jws", signature)])):
+            await stranger.publish(requests.reply_topic, reply, qos=1, properties=properties)
+        assert command.payload
+        daemon.start()
+        daemon.wait_ready()
+
+        assert (await reading).config == {"n": 1}
+
+
+async def test_what_the_daemon_would_drop_is_refused_before_it_is_sent(client: Client, service: str) -> None:
+    """A command beyond the daemon's limit gets an error that says so, instead of silence."""
+    with pytest.raises(TooLarge) as large:
+        await client.set(service, {"text": "x" * 300_000})
+
+    assert large.value.details["max_bytes"] == 262_144
+    assert not large.value.applied
+
+
+async def test_a_limited_rate_is_waited_for(new_daemon: NewDaemon, client_of: ClientOf) -> None:
+    """Commands beyond the rate are sent again when there is room, within their deadline."""
+    daemon = new_daemon(rate_limit_per_s=10)
+    async with client_of(daemon) as client:
+        results = await asyncio.gather(*(client.status(timeout=20) for _ in range(40)))
+
+    assert len(results) == 40
+
+
+async def test_a_code_of_a_later_daemon_is_an_error_all_the_same() -> None:
+    """A code that this client does not know is raised as `SetpointError` with what was said."""
+    error = error_of({"code": "new_code", "message": "text", "retryable": True, "details": {"a": 1}})
+
+    assert type(error) is SetpointError
+    assert (error.code, error.retryable, dict(error.details)) == ("new_code", True, {"a": 1})
+    assert str(error) == "new_code: text"
+
+
+async def test_nothing_secret_is_logged(daemon: Daemon, client_of: ClientOf, caplog: pytest.LogCaptureFixture) -> None:
+    """At the most talkative level a lost broker and a refused command show no secret."""
+    caplog.set_level(logging.DEBUG)
+    async with client_of(daemon) as client:
+        await client.set("stt", {"text": "hunter2"})
+        with pytest.raises(VersionConflict):
+            await client.set("stt", {"text": "hunter3"}, expected_version=9)
+
+    assert "hunter" not in caplog.text
+    assert str(daemon.token.k) not in caplog.text
