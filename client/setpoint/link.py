@@ -42,9 +42,6 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _MANY = 1_000_000  # aiomqtt warns of many publishes under way, which are no fault here
 _REFUSED = 0x80  # reason codes from here on are refusals (MQTT 5, section 2.4)
 
-# Without it a round trip takes 88 ms: Nagle's algorithm meets delayed acknowledgements.
-_NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
-
 _NUMBERS = re.compile(r"^\[(code:|Errno )-?\d+\] ")  # before the words of paho's and the system's errors
 
 _mqtt_logger = logging.getLogger("mqtt.setpoint")  # below aiomqtt's own, and its level
@@ -148,6 +145,7 @@ class Link:
     async def _stay(self, client: aiomqtt.Client) -> None:
         """Subscribe, and stay until the connection is lost, which raises ``MqttError``."""
         client.pending_calls_threshold = _MANY
+        _send_at_once(client._client)  # noqa: SLF001 - as in _new_client
         self._client = client
         if self._wanted:
             await self._subscribe(client, list(self._wanted))
@@ -199,7 +197,6 @@ class Link:
             timeout=_PATIENCE_S,
             keepalive=_KEEP_ALIVE_S,
             clean_start=True,
-            socket_options=_NODELAY,
             logger=_mqtt_logger,
         )
         _watch_for_writing(client._client)  # noqa: SLF001 - aiomqtt has no public way to it
@@ -211,6 +208,17 @@ class Link:
         )
         for receive in self._receivers.iter_match(received.topic):
             receive(received)
+
+
+def _send_at_once(paho: PahoClient) -> None:
+    """Switch Nagle's algorithm off: where it meets delayed acknowledgements a round trip takes 44 ms, or 88.
+
+    aiomqtt's ``socket_options`` do not reach the socket below a WebSocket.
+    """
+    connection: Any = paho.socket()
+    below = getattr(connection, "_socket", connection)
+    if below is not None:
+        below.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _watch_for_writing(paho: PahoClient) -> None:
