@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
-from setpoint.commands import Commands, Params
+from setpoint.commands import Commands
 from setpoint.errors import ConfigurationError, NotApplied, NotFound, TooLarge, Unreachable, VersionConflict, error_of
 from setpoint.link import Link, Received
+from setpoint.params import Params
 from setpoint.requests import Requests, SignedCommand
 from setpoint.settings import DEFAULT_TIMEOUT_S, Keys, settle
 from setpoint_contracts import Token, open_sealed, strictjson, verify_detached

@@ -7,11 +7,12 @@ audit; ``dry_run`` gives the result that would be, and writes nothing; ``expecte
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from setpoint.params import ConfigLike, Names, Params, Point, plain, point
 from setpoint_contracts import access, audit_log, profiles, retention
 from setpoint_contracts import applied as reports
 from setpoint_contracts import config as configs
@@ -20,12 +21,6 @@ from setpoint_contracts import history as past
 from setpoint_contracts import search as finds
 from setpoint_contracts import system as daemon
 
-Params = Mapping[str, Any]
-ConfigLike = Mapping[str, Any] | BaseModel
-"""A config: a mapping that can be written as JSON, or a pydantic model."""
-Point = int | Params
-"""Which state of a service: a version, or one of ``{"version"|"revision": int}`` and ``{"time"|"profile": str}``."""
-Names = Sequence[str]
 R = TypeVar("R", bound=BaseModel)
 
 
@@ -396,13 +391,3 @@ class Commands(ABC):
     async def epoch_advance(self, *, expected_epoch: int | None = None) -> daemon.EpochAdvanceResult:
         """Make this store the truth (wire section 7): it ends a read-only state."""
         return await self._ask(daemon.EpochAdvanceResult, "epoch/advance", expected_epoch=expected_epoch)
-
-
-def point(at: Point) -> Params:
-    """Write a point as the wire has it."""
-    return {"version": at} if isinstance(at, int) else dict(at)
-
-
-def plain(config: ConfigLike) -> dict[str, Any]:
-    """Return a config as JSON has it."""
-    return config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)

@@ -1,0 +1,387 @@
+"""Every command of the wire (section 6) as a method that waits. Made from commands.py by tests/contracts/generate.py.
+
+Results are the models of ``setpoint_contracts``; members that a later daemon adds are passed over. Whatever is refused
+is raised, one class per code (``setpoint.errors``). ``reason`` says why something is changed and stands in history and
+audit; ``dry_run`` gives the result that would be, and writes nothing; ``expected_version`` writes only at that version
+(0: only if the service does not exist). ``timeout`` is in seconds; left out, it is the client's own.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from setpoint.params import ConfigLike, Names, Params, Point, plain, point
+from setpoint_contracts import access, audit_log, profiles, retention
+from setpoint_contracts import applied as reports
+from setpoint_contracts import config as configs
+from setpoint_contracts import config_schema as schemas
+from setpoint_contracts import history as past
+from setpoint_contracts import search as finds
+from setpoint_contracts import system as daemon
+
+R = TypeVar("R", bound=BaseModel)
+
+
+class SyncCommands(ABC):
+    """The commands, over one way to have a command answered."""
+
+    @abstractmethod
+    def call(self, command: str, params: Params | None = None, *, timeout: float | None = None) -> dict[str, Any]:
+        """Send any command by its name; the ``result`` of its reply. Raises the ``SetpointError`` of its code."""
+
+    def _ask(self, kind: type[R], command: str, timeout: float | None = None, **params: Any) -> R:
+        given = {name.rstrip("_"): value for name, value in params.items() if value is not None}
+        return kind.model_validate(self.call(command, given, timeout=timeout), extra="ignore")
+
+    # The config of a service
+
+    def get(
+        self,
+        service: str,
+        *,
+        version: int | None = None,
+        revision: int | None = None,
+        time: str | None = None,
+        key: str | None = None,
+        timeout: float | None = None,
+    ) -> configs.GetResult:
+        """Read a config document: now, or at one of version, revision and time (RFC 3339); with ``key`` also ``value``.
+
+        Raises ``NotFound``; of a deleted service its ``current`` is the tombstone.
+        """
+        return self._ask(
+            configs.GetResult, "get", timeout, service=service, version=version, revision=revision, time=time, key=key
+        )
+
+    def list(self, prefix: str = "", *, limit: int = 100, after: str | None = None) -> configs.ListResult:
+        """List services by name, a page of at most 1,000; ``next`` is the ``after`` of the page behind it."""
+        return self._ask(configs.ListResult, "list", prefix=prefix, limit=limit, after=after)
+
+    def services(self, prefix: str = "") -> Iterator[configs.ListedService]:
+        """Go through all services by name, page by page."""
+        after: str | None = None
+        while True:
+            page = self.list(prefix, limit=1000, after=after)
+            for service in page.services:
+                yield service
+            if (after := page.next) is None:
+                return
+
+    def search(self, query: str, *, service: str | None = None, limit: int = 100) -> finds.SearchResult:
+        """Find keys by a text in their name or value, in any case."""
+        return self._ask(finds.SearchResult, "search", query=query, service=service, limit=limit)
+
+    def set(
+        self,
+        service: str,
+        config: ConfigLike,
+        *,
+        expected_version: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.WriteResult:
+        """Replace a whole config; keys that are not given are gone.
+
+        Raises ``VersionConflict``, ``SchemaInvalid``, ``TooLarge``.
+        """
+        return self._ask(
+            configs.WriteResult,
+            "set",
+            timeout,
+            service=service,
+            config=plain(config),
+            expected_version=expected_version,
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    def patch(
+        self,
+        service: str,
+        patch: ConfigLike,
+        *,
+        expected_version: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.WriteResult:
+        """Change parts of a config (RFC 7396): None removes a key, other keys stay.
+
+        Raises as ``set``, and ``NotFound``.
+        """
+        return self._ask(
+            configs.WriteResult,
+            "patch",
+            timeout,
+            service=service,
+            patch=plain(patch),
+            expected_version=expected_version,
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    def delete(
+        self,
+        service: str,
+        *,
+        expected_version: int | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.DeleteResult:
+        """Delete a service; its history stays. Raises ``NotFound``, ``VersionConflict``."""
+        return self._ask(
+            configs.DeleteResult,
+            "delete",
+            timeout,
+            service=service,
+            expected_version=expected_version,
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    def apply(
+        self,
+        changes: Sequence[Params],
+        *,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.ApplyResult:
+        """Change up to 128 services at once, all of it or nothing, in one revision.
+
+        A change is ``{"op": "set"|"patch"|"delete", "service": …, "config"|"patch": …, "expected_version": …}``.
+        What is raised says in ``index`` which change it was.
+        """
+        return self._ask(
+            configs.ApplyResult,
+            "apply",
+            timeout,
+            changes=[dict(change) for change in changes],
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    # What was
+
+    def diff(self, service: str, from_: Point, to: Point) -> past.DiffResult:
+        """Compare what a service was at two points (see ``Point``). Raises ``NotFound``."""
+        return self._ask(past.DiffResult, "diff", service=service, from_=point(from_), to=point(to))
+
+    def history(
+        self,
+        service: str | None = None,
+        *,
+        key: str | None = None,
+        user: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> past.HistoryQueryResult:
+        """List changes of keys, newest first; ``next`` is the ``before`` of the page behind it."""
+        return self._ask(
+            past.HistoryQueryResult,
+            "history/query",
+            service=service,
+            key=key,
+            user=user,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
+
+    def versions(self, service: str, *, limit: int = 100, before: int | None = None) -> past.HistoryVersionsResult:
+        """List the versions of a service, newest first. Raises ``NotFound``."""
+        return self._ask(past.HistoryVersionsResult, "history/versions", service=service, limit=limit, before=before)
+
+    def restore(
+        self,
+        services: Names | None = None,
+        *,
+        version: int | None = None,
+        revision: int | None = None,
+        time: str | None = None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.ChangedServices:
+        """Make services (None: all) what they were at one of version (one service), revision and time, all or none."""
+        return self._ask(
+            configs.ChangedServices,
+            "history/restore",
+            timeout,
+            services=None if services is None else [*services],
+            version=version,
+            revision=revision,
+            time=time,
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    def prune(self, *, keep_days: int | None = None, keep_versions: int | None = None) -> retention.HistoryPruneResult:
+        """Remove old versions and their history; what either argument keeps stays, and the newest versions do."""
+        return self._ask(
+            retention.HistoryPruneResult, "history/prune", keep_days=keep_days, keep_versions=keep_versions
+        )
+
+    # Profiles
+
+    def profile_save(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        services: Names | None = None,
+        overwrite: bool = False,
+    ) -> profiles.ProfileResult:
+        """Keep the configs of services (None: all) as they are now, under a name. Raises ``AlreadyExists``."""
+        return self._ask(
+            profiles.ProfileResult,
+            "profile/save",
+            name=name,
+            description=description,
+            services=None if services is None else [*services],
+            overwrite=overwrite or None,
+        )
+
+    def profile_list(self) -> profiles.ProfileListResult:
+        """List profiles, without what they hold."""
+        return self._ask(profiles.ProfileListResult, "profile/list")
+
+    def profile_get(self, name: str) -> profiles.ProfileGetResult:
+        """Read a profile with its ``snapshot``. Raises ``NotFound``."""
+        return self._ask(profiles.ProfileGetResult, "profile/get", name=name)
+
+    def profile_delete(self, name: str) -> profiles.ProfileResult:
+        """Delete a profile. Raises ``NotFound``."""
+        return self._ask(profiles.ProfileResult, "profile/delete", name=name)
+
+    def profile_load(
+        self,
+        name: str,
+        *,
+        exact: bool = False,
+        reason: str | None = None,
+        dry_run: bool = False,
+        timeout: float | None = None,
+    ) -> configs.ChangedServices:
+        """Make configs what a profile holds, all or none; with ``exact`` services that it lacks are deleted."""
+        return self._ask(
+            configs.ChangedServices,
+            "profile/load",
+            timeout,
+            name=name,
+            exact=exact or None,
+            reason=reason,
+            dry_run=dry_run or None,
+        )
+
+    # Schemas
+
+    def schema_set(
+        self, service: str, schema: Params, *, force: bool = False, reason: str | None = None
+    ) -> schemas.SchemaSetResult:
+        """Have every write of a service checked by a JSON Schema (2020-12) from now on."""
+        return self._ask(
+            schemas.SchemaSetResult,
+            "schema/set",
+            service=service,
+            schema=dict(schema),
+            force=force or None,
+            reason=reason,
+        )
+
+    def schema_get(self, service: str) -> schemas.SchemaGetResult:
+        """Read the schema of a service. Raises ``NotFound``."""
+        return self._ask(schemas.SchemaGetResult, "schema/get", service=service)
+
+    def schema_list(self, *, limit: int = 100, after: str | None = None) -> schemas.SchemaListResult:
+        """List the services that have a schema, a page of at most 1,000 as ``list``."""
+        return self._ask(schemas.SchemaListResult, "schema/list", limit=limit, after=after)
+
+    def schema_delete(self, service: str, *, reason: str | None = None) -> schemas.SchemaDeleteResult:
+        """Remove the schema of a service. Raises ``NotFound``."""
+        return self._ask(schemas.SchemaDeleteResult, "schema/delete", service=service, reason=reason)
+
+    # Tokens and the daemon
+
+    def token_create(
+        self,
+        name: str,
+        role: str,
+        *,
+        services: Names | None = None,
+        ttl_s: int | None = None,
+        alg: str | None = None,
+        public_jwk: Params | None = None,
+    ) -> access.NewToken:
+        """Make a token for a principal. ``Client.open_token`` opens what comes back of HS256."""
+        return self._ask(
+            access.NewToken,
+            "token/create",
+            name=name,
+            role=role,
+            services=None if services is None else [*services],
+            ttl_s=ttl_s,
+            alg=alg,
+            public_jwk=public_jwk,
+        )
+
+    def token_list(self) -> access.TokenListResult:
+        """List tokens, without their keys."""
+        return self._ask(access.TokenListResult, "token/list")
+
+    def token_revoke(self, kid: str) -> access.TokenInfo:
+        """Revoke a token for good. Raises ``NotFound``."""
+        return self._ask(access.TokenInfo, "token/revoke", kid=kid)
+
+    def token_rotate(
+        self, kid: str, *, grace_s: int | None = None, public_jwk: Params | None = None
+    ) -> access.SuccessorToken:
+        """Put a new token in the place of one, which goes on for ``grace_s`` (300) seconds."""
+        return self._ask(access.SuccessorToken, "token/rotate", kid=kid, grace_s=grace_s, public_jwk=public_jwk)
+
+    def audit(
+        self,
+        *,
+        action: str | None = None,
+        user: str | None = None,
+        service: str | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> audit_log.AuditQueryResult:
+        """Read the audit log, newest first; go on with ``next`` until it is None."""
+        return self._ask(
+            audit_log.AuditQueryResult,
+            "audit/query",
+            action=action,
+            user=user,
+            service=service,
+            since=since,
+            until=until,
+            limit=limit,
+            before=before,
+        )
+
+    def applied(self, service: str | None = None) -> reports.AppliedResult:
+        """Say which instance runs what, as far as they report it."""
+        return self._ask(reports.AppliedResult, "applied", service=service)
+
+    def info(self, *, timeout: float | None = None) -> daemon.InfoResult:
+        """Say what the daemon is, its limits, and who the caller is to it."""
+        return self._ask(daemon.InfoResult, "info", timeout)
+
+    def status(self, *, timeout: float | None = None) -> daemon.StatusResult:
+        """Say how the daemon does."""
+        return self._ask(daemon.StatusResult, "status", timeout)
+
+    def epoch_advance(self, *, expected_epoch: int | None = None) -> daemon.EpochAdvanceResult:
+        """Make this store the truth (wire section 7): it ends a read-only state."""
+        return self._ask(daemon.EpochAdvanceResult, "epoch/advance", expected_epoch=expected_epoch)
