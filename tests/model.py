@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from setpoint_contracts import strictjson
-from setpointd.difference import merge_patch
+from setpoint_contracts.difference import merge_patch
 from tests.calls import NOW
 
 SERVICES = ["nlu", "stt", "tts"]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from setpoint_contracts import Code, strictjson
 from setpoint_contracts.config_schema import DIALECT, MAX_FAILURES
+from setpoint_contracts.pointers import Step, pointer
 from setpointd.errors import BadRequest, Rejected, UnreadableError
-from setpointd.pointers import Step, pointer
 from setpointd.subschemas import AmbiguousError, DanglingError, EndlessError, Matches, Shape, children
 
 if TYPE_CHECKING:

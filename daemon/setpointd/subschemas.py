@@ -16,7 +16,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote
 
-from setpointd.pointers import Step, unescaped
+from setpoint_contracts.pointers import Step, unescaped
 
 _BESIDE = ("if", "then", "else", "not")
 _BESIDE_LISTS = ("allOf", "anyOf", "oneOf")

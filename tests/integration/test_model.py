@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from setpoint_contracts import Role, Token, sign_command, strictjson
+from setpoint_contracts.difference import differences
 from setpoint_contracts.timestamps import rfc3339
 from setpointd.auth import Keyring
-from setpointd.difference import differences
 from setpointd.messages import Inbound
 from setpointd.metrics import Metrics
 from setpointd.pipeline import Pipeline

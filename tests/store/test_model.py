@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from setpoint_contracts import COMMANDS, strictjson
-from setpointd.difference import merge_patch
+from setpoint_contracts.difference import merge_patch
 from setpointd.errors import Rejected
 from setpointd.handlers.epoch import make_truth
 from setpointd.records import Sighting, Stamp

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from sqlite_utils import Database
 
 from setpoint_contracts import COMMANDS, strictjson
-from setpointd.difference import differences, key_changes, merge_patch
+from setpoint_contracts.difference import differences, merge_patch
 from setpointd.errors import Rejected
 from setpointd.records import Stamp
 from setpointd.render import wire
 from setpointd.store import Snapshot, Tx
 from setpointd.store.files import open_writer
+from setpointd.store.keys_changed import key_changes
 from setpointd.table import TABLE
 from tests.calls import make_call
 from tests.stores import new_store

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from setpoint_contracts import strictjson
 from setpoint_contracts.config import Difference
-from setpointd.difference import differences, key_changes, merge_patch
+from setpoint_contracts.difference import differences, merge_patch
+from setpointd.store.keys_changed import key_changes
 
 # Few keys and values, some of them equal for Python and not for JSON, so that two configs often share some.
 _KEYS = st.sampled_from(["a", "b", "c", "/", "~", "~1", ""])

@@ -7,9 +7,9 @@ from typing import Any
 
 from setpoint_contracts import Change, Code, strictjson
 from setpoint_contracts.config import Apply, Delete, Get, List, Patch, Set
+from setpoint_contracts.difference import merge_patch
 from setpoint_contracts.sealing import SECRETS_INFO
 from setpointd.call import Call
-from setpointd.difference import merge_patch
 from setpointd.errors import BadRequest, Rejected
 from setpointd.handlers.reading import then
 from setpointd.handlers.secret_values import Path, SecretValues

@@ -4,9 +4,9 @@ from typing import Any
 
 from setpoint_contracts import Code, Permission
 from setpoint_contracts.audit import Action
+from setpoint_contracts.difference import differences
 from setpoint_contracts.history import POINTS, Diff, HistoryQuery, HistoryRestore, HistoryVersions, Point
 from setpointd.call import Call
-from setpointd.difference import differences
 from setpointd.errors import BadRequest, Rejected
 from setpointd.handlers.profiles import found
 from setpointd.handlers.reading import then

@@ -13,10 +13,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from setpoint_contracts import Code, strictjson
+from setpoint_contracts.pointers import Step, pointer, unescaped
 from setpoint_contracts.redaction import MAX_SECRETS, MEMBER, is_secret, shown, tag_of
 from setpointd.call import Call
 from setpointd.errors import BadRequest, Rejected, UnreadableError
-from setpointd.pointers import Step, pointer, unescaped
 from setpointd.records import SealedValue
 from setpointd.schema import Schema
 from setpointd.store import Snapshot, Tx

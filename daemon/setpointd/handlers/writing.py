@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from setpoint_contracts import Code, Permission, strictjson
 from setpoint_contracts.audit import Action
 from setpoint_contracts.config import MAX_CONFIG_KEYS
+from setpoint_contracts.difference import changed_keys, differences
 from setpoint_contracts.redaction import MEMBER, secrets_in
 from setpoint_contracts.system import Limits
 from setpointd.call import Call
-from setpointd.difference import changed_keys, differences
 from setpointd.errors import BadRequest, Rejected, VersionConflict
 from setpointd.handlers.secret_values import Path, SecretValues, check_count
 from setpointd.records import Document

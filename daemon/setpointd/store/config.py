@@ -12,12 +12,12 @@ from sqlite_utils import Database
 from setpoint_contracts import strictjson
 from setpoint_contracts.audit import Action
 from setpoint_contracts.redaction import MEMBER
-from setpointd.difference import key_changes
 from setpointd.errors import HistoryPruned, UnreadableError, VersionConflict
 from setpointd.records import HEAD, Document, KeyChange, Pruned
 from setpointd.store.audit import AuditWrites
 from setpointd.store.history import HistoryWrites
 from setpointd.store.identity import IdentityWrites
+from setpointd.store.keys_changed import key_changes
 from setpointd.store.known import Known
 from setpointd.store.outbox import OutboxWrites
 from setpointd.store.secret_values import SecretWrites

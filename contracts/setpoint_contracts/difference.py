@@ -1,6 +1,6 @@
 """How one config follows from another. Pure functions.
 
-Differences for people (wire section 5), key changes for the store, and JSON Merge Patch (RFC 7396).
+Differences for people (wire section 5), and JSON Merge Patch (RFC 7396).
 
 Two values are the same when they are the same JSON: numbers count by their value, and true is no number, although
 Python's ``==`` takes it for 1. Arrays are compared and replaced whole, and so is what stands for a secret.
@@ -9,10 +9,8 @@ Python's ``==`` takes it for 1. Arrays are compared and replaced whole, and so i
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from setpoint_contracts import strictjson
+from setpoint_contracts.pointers import Step, escaped
 from setpoint_contracts.redaction import is_secret
-from setpointd.pointers import Step, escaped
-from setpointd.records import KeyChange
 
 Json = Any
 Object = Mapping[str, Json]
@@ -52,17 +50,6 @@ def _differences(path: str, old: Object, new: Object, keys: list[str]) -> Iterat
 
 def _is_object(value: Json) -> bool:
     return isinstance(value, dict) and not is_secret(value)  # what stands for a secret is one value
-
-
-def key_changes(old: Object, new: Object, keys: list[str] | None = None) -> list[KeyChange]:
-    """List the top-level keys that differ, with both values as JSON text; ``keys`` as in ``differences``."""
-    changes = []
-    for key in changed_keys(old, new) if keys is None else keys:
-        was = strictjson.canonical(old[key]) if key in old else None
-        will = strictjson.canonical(new[key]) if key in new else None
-        op = "add" if was is None else "remove" if will is None else "replace"
-        changes.append(KeyChange(key, op, was, will))
-    return changes
 
 
 def _same(one: Json, other: Json) -> bool:
