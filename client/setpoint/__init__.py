@@ -31,6 +31,7 @@ from setpoint.errors import (
     VersionConflict,
     WrongTopic,
 )
+from setpoint.live import Change, Live
 from setpoint.requests import SignedCommand
 from setpoint_contracts import Token
 from setpoint_contracts.config import ConfigDocument as Document
@@ -39,6 +40,7 @@ __all__ = [
     "AlreadyExists",
     "BadReplyTopic",
     "BadRequest",
+    "Change",
     "Client",
     "ClockSkew",
     "ConfigurationError",
@@ -47,6 +49,7 @@ __all__ = [
     "Forbidden",
     "IdempotencyConflict",
     "Internal",
+    "Live",
     "NoConfig",
     "NotApplied",
     "NotFound",

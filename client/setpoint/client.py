@@ -10,12 +10,20 @@ from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
+from setpoint.binding import Binding
+from setpoint.cache import Cache
 from setpoint.commands import Commands
 from setpoint.errors import ConfigurationError, NotApplied, NotFound, TooLarge, Unreachable, VersionConflict, error_of
+from setpoint.following import Following
 from setpoint.link import Link, Received
+from setpoint.live import Live
 from setpoint.params import Params
+from setpoint.patterns import check_service
+from setpoint.reporting import Reporter
 from setpoint.requests import Requests, SignedCommand
+from setpoint.revealing import Secrets
 from setpoint.settings import DEFAULT_TIMEOUT_S, Keys, settle
+from setpoint.watching import Watch
 from setpoint_contracts import Token, open_sealed, strictjson, verify_detached
 from setpoint_contracts.access import NewToken
 from setpoint_contracts.applied import ReportedInstance
@@ -77,6 +85,8 @@ class Client(Commands):
         self._max_bytes = _DEFAULT_MAX_BYTES
         self._link: Link
         self._requests: Requests | None = None
+        self._following: Following
+        self._reporter: Reporter
         self._running: asyncio.Task[None] | None = None
 
     # Its life
@@ -88,12 +98,15 @@ class Client(Commands):
         if self._settings.token is not None:
             self._requests = Requests(self._link, self._settings.token, self._settings.topics, self._verify_reply)
             await self._link.subscribe(self._requests.reply_topic)
+        await self._begin_to_follow()
         self._running = asyncio.create_task(self._link.run(), name="setpoint link")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._requests is not None:
             self._requests.close()
+        if self._running is not None:
+            await self._following.close()
         await self._link.drain()
         if self._running is not None:
             self._running.cancel()
@@ -209,7 +222,59 @@ class Client(Commands):
                 raise NotApplied(text, instances)
             await asyncio.sleep(_POLL_S)
 
+    # Following
+
+    async def bind(
+        self,
+        service: str,
+        model: type[M],
+        *,
+        timeout: float = 5.0,
+        defaults: M | None = None,
+        report: bool = True,
+    ) -> Live[M]:
+        """Have the config of a service as an instance of its pydantic model, and follow it.
+
+        Returns as soon as a live document is applied; after ``timeout`` seconds, or soon when there is no broker, what
+        there is: the last known good one of the cache, else ``defaults``, else ``model()`` if it has all its defaults.
+        Raises ``NoConfig`` when there is none of these after ``timeout``.
+
+        ``report``: publish an applied report of each document that is applied or rejected, under the client's
+        ``instance``, for ``applied`` and ``wait_applied``.
+
+        Secrets of the config are asked for with the client's token, and stand in the value (as ``SecretStr`` where the
+        model says so); ``Live.missing`` names those that it may not see.
+        """
+        check_service(service)
+        secrets = Secrets(service, self._settings.token, self._following_opened().call)
+        reporter = self._reporter if report else None
+        binding = Binding(self._following, service, model, defaults=defaults, secrets=secrets, reporter=reporter)
+        return await binding.start(timeout)
+
+    def watch(self, pattern: str) -> Watch:
+        """Iterate over the documents of a service, or of all that a glob (``*``, ``?``, ``[…]``) matches.
+
+        ``async for document in client.watch("stt")``: first the current ones, then each newer one, newest per service;
+        it goes on over lost connections. Raises ``ConfigurationError`` for what is no name and no glob.
+        """
+        return Watch(self._following_opened(), pattern)
+
     # What these stand on
+
+    async def _begin_to_follow(self) -> None:
+        settings = self._settings
+        cache = Cache(settings.cache_dir, settings.broker.host, settings.broker.port, settings.topics.prefix)
+        call = None if settings.token is None else self.call
+        self._following = Following(self._link, settings.topics, cache, settings.keys, call)
+        if self._requests is not None:
+            self._following.trust.on_pinned(self._requests.judge_again)
+        self._reporter = Reporter(self._link, settings.topics, settings.instance)
+        await self._following.open()
+
+    def _following_opened(self) -> Following:
+        if self._running is None:
+            raise ConfigurationError("the client is not open: use it within `async with Client(…) as client:`")
+        return self._following
 
     async def _newest(self, service: str, timeout: float | None) -> ConfigDocument:
         try:
@@ -266,7 +331,8 @@ class Client(Commands):
         if token.alg == "HS256":
             key = VerifyingKey(token.alg, token.signing_key())
             return verify_detached(received.payload, received.topic, received.jws, token.kid, key)
-        return None
+        trust = self._following.trust
+        return trust.signed_by_pinned(received.topic, received.payload, received.jws) if trust.pinned else None
 
     def _open(self, sealed: str, info: str) -> bytes:
         token = self._settings.token

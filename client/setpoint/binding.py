@@ -1,0 +1,258 @@
+"""Binding a service's model: what becomes of each document, and what is in force at the start.
+
+Rules:
+
+- The order at the start: a live document, else the last known good one of the cache, else the model's defaults. What is
+  not there in time is not waited for, unless there is nothing else.
+- A document that does not fit the model changes nothing: the last good value stays, and says so.
+- A tombstone brings the defaults back; a model that has none keeps its last value, and says so.
+- A document with secrets counts once they are known, or it is known that they may not be seen.
+"""
+
+import asyncio
+import contextlib
+import logging
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from setpoint.errors import Forbidden, NoConfig, SetpointError, TokenExpired, TokenRevoked
+from setpoint.following import Following
+from setpoint.guarded import guarded, misfit
+from setpoint.live import Change, Live, Source
+from setpoint.reporting import Reporter
+from setpoint.revealing import Secrets, tags_in
+from setpoint.taken import Loaded, Taken
+from setpoint_contracts.config import ConfigDocument, Difference
+from setpoint_contracts.difference import differences
+
+logger = logging.getLogger("setpoint")
+
+M = TypeVar("M", bound=BaseModel)
+
+_WITHOUT_BROKER_S = 0.8  # so long a start waits for a connection when there is something else to start with
+_SILENCE_S = 0.3  # what is retained comes at once; then the daemon is asked whether there is anything
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_DELETED = "the service was deleted, and the model has no defaults"
+
+
+class Binding(Generic[M]):
+    """What keeps one ``Live`` up to date. Without a ``reporter``, no applied report is made."""
+
+    whole = True
+
+    def __init__(
+        self,
+        following: Following,
+        service: str,
+        model: type[M],
+        *,
+        defaults: M | None,
+        secrets: Secrets,
+        reporter: Reporter | None,
+    ) -> None:
+        self._following, self._service, self._model = following, service, model
+        self._secrets, self._reporter = secrets, reporter
+        self._defaults = _defaults(model, defaults)
+        self._live: Live[M] | None = None
+        self._newest: Taken | None = None
+        self._applied: Taken | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._settled = asyncio.Event()
+        self._opened: set[str] = set()
+        self._error: str | None = None
+
+    async def start(self, timeout: float) -> Live[M]:
+        """Return the config as soon as a live document is applied, else what there is after ``timeout`` seconds.
+
+        Raises ``NoConfig``.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        loaded = await self._following.load(self._service)
+        refused = self._open_cached(loaded)
+        self._following.follow(self._service, self)
+        try:
+            has_other = self._defaults is not None or loaded.newest is not None
+            await self._wait(deadline, has_other=has_other)
+            live = self._live or self._fall_back(loaded)
+        except BaseException:
+            self.leave()
+            raise
+        live.refused = refused
+        return live
+
+    def leave(self) -> None:
+        """Follow no more."""
+        self._following.unfollow(self._service, self)
+        if self._asking is not None:
+            self._asking.cancel()
+        if self._reporter is not None:
+            self._reporter.forget(self._service)
+
+    # What the following calls
+
+    def take(self, taken: Taken) -> None:
+        """Act on a document, unless it was acted on already."""
+        if self._newest is not None and taken.order <= self._newest.order:
+            return
+        self._newest = taken
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        config = taken.document.config
+        if config is None or self._secrets.are_known(config) or not self._secrets.may_ask:
+            self._judge(taken)
+            return
+        if self._live is not None:
+            self._live.waits_for_secrets = True
+        self._asking = self._following.start(self._ask_for_secrets(taken), "setpoint secrets")
+
+    def close(self) -> None:
+        """Nothing comes any more: the client is closed."""
+        self._settled.set()
+        if self._live is not None:
+            self._live.close()
+
+    # The start
+
+    async def _wait(self, deadline: float, *, has_other: bool) -> None:
+        asking = self._following.start(self._ask_whether_there_is_any(), "setpoint ask")
+        try:
+            async with asyncio.timeout_at(deadline):
+                if has_other:
+                    async with asyncio.timeout(_WITHOUT_BROKER_S):
+                        await self._following.wait_connected()
+                await self._settled.wait()
+        except TimeoutError:
+            pass
+        finally:
+            asking.cancel()
+
+    async def _ask_whether_there_is_any(self) -> None:
+        """Wait no longer for a document when the daemon says that there never was one."""
+        await self._following.wait_connected()
+        await asyncio.sleep(_SILENCE_S)
+        if self._newest is None and await self._following.ask(self._service):
+            self._settled.set()
+
+    def _open_cached(self, loaded: Loaded) -> str | None:
+        """Take the secrets out of the cache; why something of it is not believed."""
+        refused = loaded.refused
+        for taken in (loaded.good, loaded.newest):
+            sealed = taken.kept.secrets if taken is not None and taken.kept is not None else None
+            if sealed is not None and self._secrets.open_cached(sealed):
+                self._opened.add(sealed)
+            elif sealed is not None:
+                refused = f"the cached secrets of {self._service} were sealed for another token"
+                logger.warning("the cache is not believed: %s", refused)
+        return refused
+
+    def _fall_back(self, loaded: Loaded) -> Live[M]:
+        """Put the best of what there is into force: the newest of the cache, the last good one, or the defaults."""
+        error, live = self._error, None
+        for taken in (loaded.newest, loaded.good):
+            if taken is None or (self._newest is not None and taken.order == self._newest.order):
+                continue  # it was heard again, and rejected, or waits for its secrets
+            value, missing, why = self._made_of(taken.document)
+            if value is not None:
+                live = self._put_into_force(taken, value, missing, "defaults" if taken.document.deleted else "cache")
+                self._remember(taken)
+                break
+            error = error or why
+        if live is None:
+            if self._defaults is None:
+                why = f"the newest document was rejected: {error}" if error else self._following.why_nothing
+                raise NoConfig(f"{self._service} has no config: {why}; and the model has no defaults")
+            live = self._live_with(self._defaults)
+        live.error, live.waits_for_secrets = error, self._asking is not None
+        return live
+
+    # Each document
+
+    async def _ask_for_secrets(self, taken: Taken) -> None:
+        pause = _FIRST_PAUSE_S
+        while not self._secrets.are_known(taken.document.config or {}):
+            try:
+                await self._secrets.ask(taken.document.version)
+                if self._secrets.are_known(taken.document.config or {}):
+                    break
+            except (Forbidden, TokenExpired, TokenRevoked) as error:
+                logger.warning("the secrets of %s may not be seen: %s", self._service, error)
+                break
+            except SetpointError as error:  # the value stays
+                logger.info("the secrets of %s cannot be asked for: %s", self._service, error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        self._asking = None
+        self._judge(taken)
+
+    def _judge(self, taken: Taken) -> None:
+        """Put a live document into force, or reject it."""
+        value, missing, error = self._made_of(taken.document)
+        if value is not None:
+            self._put_into_force(taken, value, missing, "defaults" if taken.document.deleted else "live")
+            self._remember(taken)
+            self._secrets.forget_all_but(taken.document.config)
+        else:
+            self._reject(taken, error)
+        if self._reporter is not None:
+            self._reporter.say(taken.document, error)
+        self._settled.set()
+
+    def _made_of(self, document: ConfigDocument) -> tuple[M | None, list[str], str | None]:
+        """Make the value of a document; which secrets are missing in it; or why there is none."""
+        if document.config is None:
+            return self._defaults, [], None if self._defaults is not None else _DELETED
+        config, places, missing = self._secrets.put_in(document.config)
+        try:
+            return guarded(self._model.model_validate(config), places), missing, None
+        except ValidationError as error:
+            return None, missing, misfit(error, [path for path, _ in tags_in(document.config)])
+        except Exception as error:  # noqa: BLE001 - a model's validators are the service's own, and may raise anything
+            return None, missing, f"the model failed with {type(error).__name__}"
+
+    def _put_into_force(self, taken: Taken, value: M, missing: list[str], source: Source) -> Live[M]:
+        live = self._live
+        if live is None:
+            live = self._live_with(value)
+        again = self._applied is not None and self._applied.order == taken.order and live.value == value
+        old, before = live.value, live.document
+        document = taken.document.model_copy(deep=True)
+        live.value, live.document, live.source, live.missing = value, document, source, tuple(missing)
+        live.error, live.waits_for_secrets = None, False
+        self._applied, self._error = taken, None
+        if not again:
+            live.tell(Change(old, value, document, _diff(before, document), source))
+        return live
+
+    def _reject(self, taken: Taken, error: str | None) -> None:
+        self._error = error
+        logger.warning("version %d of %s is not applied: %s", taken.document.version, self._service, error)
+        if (live := self._live) is None:
+            return
+        live.error, live.waits_for_secrets = error, False
+        document = taken.document.model_copy(deep=True)
+        live.tell(Change(live.value, live.value, document, _diff(live.document, document), live.source, error))
+
+    def _remember(self, taken: Taken) -> None:
+        sealed = taken.kept.secrets if taken.kept is not None else None
+        if sealed not in self._opened and taken.document.config is not None:
+            sealed = self._secrets.sealed(taken.document.config)
+        self._following.remember_good(taken, sealed)
+
+    def _live_with(self, value: M) -> Live[M]:
+        self._live = Live(self._service, value, lambda: self._following.is_current(self._service), self.leave)
+        return self._live
+
+
+def _defaults(model: type[M], given: M | None) -> M | None:
+    if given is not None:
+        return guarded(given.model_copy(deep=True))
+    with contextlib.suppress(ValidationError):
+        return guarded(model())
+    return None
+
+
+def _diff(before: ConfigDocument | None, after: ConfigDocument) -> tuple[Difference, ...]:
+    old = before.config if before is not None else None
+    return tuple(Difference.model_construct(**one) for one in differences(old or {}, after.config or {}))

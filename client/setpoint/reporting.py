@@ -1,0 +1,44 @@
+"""Applied reports: what an instance says that it runs (contracts/following.md, "Reporting what runs")."""
+
+import time
+
+from setpoint.link import Link
+from setpoint_contracts import Topics, strictjson
+from setpoint_contracts.applied import AppliedReport
+from setpoint_contracts.config import ConfigDocument
+from setpoint_contracts.timestamps import rfc3339
+
+
+class Reporter:
+    """Publishes the newest report of each bound service, retained, and again after each connect."""
+
+    def __init__(self, link: Link, topics: Topics, instance: str) -> None:
+        self._link, self._topics, self._instance = link, topics, instance
+        self._reports: dict[str, bytes] = {}
+        link.on_connected(self._say_again)
+
+    def say(self, document: ConfigDocument, error: str | None = None) -> None:
+        """Report that a document was applied, or why it was rejected; ``error`` holds no value of a config."""
+        report = AppliedReport(
+            service=document.service,
+            instance=self._instance,
+            version=document.version,
+            revision=document.revision,
+            status="applied" if error is None else "rejected",
+            error=error,
+            at=rfc3339(time.time()),
+        )
+        payload = strictjson.dumps(report.model_dump(mode="json", exclude_none=True)).encode()
+        self._reports[document.service] = payload
+        self._publish(document.service, payload)
+
+    def forget(self, service: str) -> None:
+        """Say no more of a service; what was said stays retained."""
+        self._reports.pop(service, None)
+
+    def _say_again(self) -> None:
+        for service, payload in self._reports.items():
+            self._publish(service, payload)
+
+    def _publish(self, service: str, payload: bytes) -> None:
+        self._link.publish(self._topics.applied(service, self._instance), payload, retain=True)
