@@ -30,7 +30,6 @@ logger = logging.getLogger("setpoint")
 
 M = TypeVar("M", bound=BaseModel)
 
-_WITHOUT_BROKER_S = 0.8  # so long a start waits for a connection when there is something else to start with
 _SILENCE_S = 0.3  # what is retained comes at once; then the daemon is asked whether there is anything
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _DELETED = "the service was deleted, and the model has no defaults"
@@ -119,10 +118,8 @@ class Binding(Generic[M]):
         asking = self._following.start(self._ask_whether_there_is_any(), "setpoint ask")
         try:
             async with asyncio.timeout_at(deadline):
-                if has_other:
-                    async with asyncio.timeout(_WITHOUT_BROKER_S):
-                        await self._following.wait_connected()
-                await self._settled.wait()
+                if not has_other or await self._following.is_reached_soon():
+                    await self._settled.wait()
         except TimeoutError:
             pass
         finally:

@@ -34,6 +34,7 @@ logger = logging.getLogger("setpoint")
 T = TypeVar("T")
 
 _SILENCE_S = 2.0
+_REFUSED_S, _AWAY_S = 0.3, 0.8
 _MOST_TOLD = 1000
 _WHY = {
     "unsigned": "it is not signed",
@@ -63,6 +64,7 @@ class Following:
         self._whole: dict[str, Order] = {}  # which documents are on disk as they are
         self._good: dict[str, Taken] = {}
         self._work = asyncio.Event()
+        self._away_since = self._loop.time()
         self._connection = 0
         self._heard: dict[str, int] = {}  # in which connection something of a service came last
         self._without_key: list[str] = []
@@ -141,6 +143,19 @@ class Following:
     async def wait_connected(self) -> None:
         """Wait for a connection on which all is subscribed to that is followed."""
         await self._link.wait_connected()
+
+    async def is_reached_soon(self) -> bool:
+        """Whether there is a connection, or comes one within a moment of its loss or of the opening of the client.
+
+        Where it is refused, e.g. since no broker runs, that moment is shorter than where nothing answers.
+        """
+        for patience_s in (_REFUSED_S, _AWAY_S):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self._away_since + patience_s):
+                    await self._link.wait_connected()
+            if self._link.is_connected or self._link.last_error is not None:
+                break
+        return self._link.is_connected
 
     @property
     def why_nothing(self) -> str:
@@ -298,6 +313,7 @@ class Following:
 
     def _end_connection(self) -> None:
         self._connection += 1
+        self._away_since = self._loop.time()
         self._ignored.clear()
         if self._asking is not None:
             self._asking.cancel()

@@ -1,0 +1,197 @@
+"""What a client keeps on disk: who may read and write it, what is believed of it, and processes that share it."""
+
+import fcntl
+import multiprocessing
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from setpoint import cache as cache_module
+from setpoint.cache import Cache, Entry, Kept, RefusedError
+from setpoint.trust import Jwk
+from setpoint_contracts.keys import to_jwk
+
+WRITES = 40
+
+
+def new_jwk(kid: str) -> Jwk:
+    """Make a public key."""
+    return {**to_jwk(Ed25519PrivateKey.generate().public_key()), "kid": kid}
+
+
+def kept(n: int, secrets: str | None = None) -> Kept:
+    """Make what is kept of a document."""
+    return Kept("config/updated/stt", f'{{"n":{n}}}'.encode(), f"head..{n}", secrets)
+
+
+def entry(n: int, good: Kept | None = None) -> Entry:
+    """Make the entry of a document of epoch 1."""
+    return Entry("stt", (1, n), kept(n), good)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Cache:
+    """Make a cache that is empty."""
+    return Cache(tmp_path / "state", "broker.example", 1883, "site1/")
+
+
+def test_nothing_is_made_before_there_is_something(cache: Cache) -> None:
+    """Reading an empty cache gives nothing, and leaves nothing on the disk."""
+    assert (cache.keys(), cache.seen(), cache.read("stt")) == ([], {}, None)
+    assert not cache.directory.exists()
+
+
+def test_gives_back_what_was_kept(cache: Cache, tmp_path: Path) -> None:
+    """A document comes back as it came, with the last good one if that is another; so do the orders of all seen."""
+    cache.keep([Entry("stt", (1, 5), kept(5, "a..jwe"), kept(4)), Entry("tts", (1, 2))])
+    again = Cache(tmp_path / "state", "broker.example", 1883, "site1/")
+    assert again.read("stt") == (kept(5, "a..jwe"), kept(4))
+    assert again.read("tts") is None
+    assert again.seen() == {"stt": (1, 5), "tts": (1, 2)}
+    cache.keep([entry(6, good=kept(6))])
+    assert again.read("stt") == (kept(6), None)
+
+
+def test_only_its_owner_may_read_and_write(cache: Cache) -> None:
+    """The directory is 0700 and each file 0600, whatever the umask; nothing half written stays behind."""
+    before = os.umask(0)
+    try:
+        cache.pin([new_jwk("key")])
+        cache.keep([entry(1)])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(cache.directory.stat().st_mode) == 0o700
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in cache.directory.iterdir()}
+    assert modes == {"_keys.json": 0o600, "_seen.json": 0o600, "_lock": 0o600, "stt.json": 0o600}
+
+
+def test_brokers_and_prefixes_have_directories_of_their_own(tmp_path: Path) -> None:
+    """What one daemon says is never taken for another's; no host or prefix leads out of the cache directory."""
+    places = [("a", 1883, ""), ("a", 1884, ""), ("a", 1883, "x/"), ("a", 1883, "x_"), ("::1", 1883, "../../")]
+    directories = {Cache(tmp_path, host, port, prefix).directory for host, port, prefix in places}
+    assert len(directories) == len(places)
+    assert {directory.parent for directory in directories} == {tmp_path}
+
+
+def test_an_older_document_is_never_written_over_a_newer_one(cache: Cache) -> None:
+    """What another process took later stays, and who comes too late is told its order; others of the batch are kept."""
+    cache.keep([entry(5)])
+    assert cache.keep([entry(4), Entry("tts", (1, 1))]) == {"stt": (1, 5)}
+    assert cache.read("stt") == (kept(5), None)
+    assert cache.seen() == {"stt": (1, 5), "tts": (1, 1)}
+    assert cache.keep([Entry("stt", (0, 9)), Entry("tts", (1, 1))]) == {"stt": (1, 5)}
+    assert cache.keep([Entry("stt", (2, 1))]) == {}
+
+
+def test_the_key_of_a_faster_process_stays(cache: Cache) -> None:
+    """Who pins second gets what was pinned first."""
+    first, second = new_jwk("first"), new_jwk("second")
+    assert cache.pin([first]) == [first]
+    assert cache.pin([second]) == [first]
+    assert cache.keys() == [first]
+
+
+def _write_rising(directory: Path, start: int) -> None:
+    cache = Cache(directory, "h", 1)
+    for n in range(start, 2 * WRITES, 2):
+        cache.keep([entry(n)])
+
+
+def test_processes_share_a_cache(tmp_path: Path) -> None:
+    """Two processes that write at once leave the newest of all, and files that are whole."""
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_rising, args=(tmp_path, start)) for start in (0, 1)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(50)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    cache = Cache(tmp_path, "h", 1)
+    assert cache.read("stt") == (kept(2 * WRITES - 1), None)
+    assert cache.seen() == {"stt": (1, 2 * WRITES - 1)}
+
+
+def test_a_process_that_stands_still_holds_up_nobody(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another holds the lock, reading goes on without it after a while, and writing fails."""
+    monkeypatch.setattr(cache_module, "_LOCK_PATIENCE_S", 0.05)
+    cache.keep([entry(1)])
+    with (cache.directory / "_lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert cache.seen() == {"stt": (1, 1)}
+        with pytest.raises(TimeoutError, match="another process holds the lock"):
+            cache.keep([entry(2)])
+    cache.keep([entry(2)])
+    assert cache.read("stt") == (kept(2), None)
+
+
+def test_a_rest_of_a_crash_is_in_nobodys_way(cache: Cache) -> None:
+    """A file that was left half written is written over."""
+    cache.keep([entry(1)])
+    (cache.directory / "_new").write_text("half")
+    cache.keep([entry(2)])
+    assert cache.read("stt") == (kept(2), None)
+
+
+def _link(path: Path) -> None:
+    path.rename(path.with_suffix(".elsewhere"))
+    path.symlink_to(path.with_suffix(".elsewhere"))
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path, 0o600)
+
+
+HARM: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-3]), "is not whole"),
+    "emptied": (lambda path: path.write_bytes(b""), "is not whole"),
+    "another-text": (lambda path: path.write_text('{"keys":[],"stt":[1],"newest":7}'), "holds no"),
+    "writable": (lambda path: path.chmod(0o620), "can be written by others"),
+    "directory": (lambda path: path.parent.chmod(0o777), "can be written by others"),
+    "link": (_link, "cannot be read"),
+    "fifo": (_fifo, "is no plain file"),
+}
+READ: dict[str, Callable[[Cache], object]] = {
+    "_keys.json": Cache.keys,
+    "_seen.json": Cache.seen,
+    "stt.json": lambda cache: cache.read("stt"),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("harm", HARM)
+def test_what_others_may_have_changed_is_refused(cache: Cache, name: str, harm: str) -> None:
+    """A file that is not whole, not plain, or in others' reach is refused with its path and the reason."""
+    cache.pin([new_jwk("key")])
+    cache.keep([entry(1)])
+    path = cache.directory / name
+    do, reason = HARM[harm]
+    do(path)
+    with pytest.raises(RefusedError) as refused:
+        READ[name](cache)
+    assert str(refused.value).startswith(f"{path} {reason}")
+
+
+def test_what_belongs_to_another_user_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user believes only what is his own."""
+    cache.pin([new_jwk("key")])
+    uid = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    with pytest.raises(RefusedError, match="belongs to another user"):
+        cache.keys()
+
+
+def test_what_is_refused_is_written_anew(cache: Cache) -> None:
+    """What was refused does not stand in the way of what is taken and pinned next."""
+    cache.pin([new_jwk("key")])
+    cache.keep([entry(1)])
+    for name in ("_keys.json", "_seen.json", "stt.json"):
+        (cache.directory / name).write_text("{")
+    cache.keep([entry(2)])
+    again = new_jwk("again")
+    assert cache.pin([again]) == [again]
+    assert (cache.keys(), cache.seen(), cache.read("stt")) == ([again], {"stt": (1, 2)}, (kept(2), None))
