@@ -17,12 +17,11 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from setpoint.errors import Forbidden, NoConfig, SetpointError, TokenExpired, TokenRevoked
-from setpoint.following import Following
 from setpoint.guarded import guarded, misfit
 from setpoint.live import Change, Live, Source
 from setpoint.reporting import Reporter
 from setpoint.revealing import Secrets, tags_in
-from setpoint.taken import Loaded, Taken
+from setpoint.taken import Feed, Loaded, Taken
 from setpoint_contracts.config import ConfigDocument, Difference
 from setpoint_contracts.difference import differences
 
@@ -42,7 +41,7 @@ class Binding(Generic[M]):
 
     def __init__(
         self,
-        following: Following,
+        following: Feed,
         service: str,
         model: type[M],
         *,

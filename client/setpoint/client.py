@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import os
-import random
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
@@ -13,7 +12,7 @@ from pydantic import BaseModel
 from setpoint.binding import Binding
 from setpoint.cache import Cache
 from setpoint.commands import Commands
-from setpoint.errors import ConfigurationError, NotApplied, NotFound, TooLarge, Unreachable, VersionConflict, error_of
+from setpoint.errors import ConfigurationError, NotApplied, TooLarge, Unreachable, error_of
 from setpoint.following import Following
 from setpoint.link import Link, Received
 from setpoint.live import Live
@@ -23,17 +22,17 @@ from setpoint.reporting import Reporter
 from setpoint.requests import Requests, SignedCommand
 from setpoint.revealing import Secrets
 from setpoint.settings import DEFAULT_TIMEOUT_S, Keys, settle
+from setpoint.updating import Change, update
 from setpoint.watching import Watch
 from setpoint_contracts import Token, open_sealed, strictjson, verify_detached
 from setpoint_contracts.access import NewToken
 from setpoint_contracts.applied import ReportedInstance
-from setpoint_contracts.config import ConfigDocument, GetResult, WriteResult
+from setpoint_contracts.config import GetResult, WriteResult
 from setpoint_contracts.sealing import SECRETS_INFO, TOKEN_INFO
 from setpoint_contracts.signing import VerifyingKey
 
 _DEFAULT_MAX_BYTES = 262_144  # max_command_bytes (wire section 2), unless an operator has made it another
 _POLL_S = 0.25
-_LONGEST_UPDATE_PAUSE_S = 0.05
 
 M = TypeVar("M", bound=BaseModel)
 Config = dict[str, Any]
@@ -153,7 +152,7 @@ class Client(Commands):
     async def update(
         self,
         service: str,
-        change: Callable[[Config], Config | None],
+        change: Change,
         *,
         reason: str | None = None,
         attempts: int = 10,
@@ -164,25 +163,7 @@ class Client(Commands):
         ``change`` gets a copy of the config (``{}`` where there is none), and returns the new one, or changes the copy
         and returns None. It may be called several times. Raises ``VersionConflict`` after the last attempt.
         """
-        document = await self._newest(service, timeout)
-        for attempt in range(attempts):
-            config = {} if document.config is None else strictjson.loads(strictjson.dumps(document.config).encode())
-            changed = change(config)
-            expected = 0 if document.config is None else document.version
-            try:
-                return await self.set(
-                    service,
-                    config if changed is None else changed,
-                    expected_version=expected,
-                    reason=reason,
-                    timeout=timeout,
-                )
-            except VersionConflict as conflict:
-                if attempt == attempts - 1 or conflict.current is None:
-                    raise
-                document = conflict.current
-            await asyncio.sleep(random.uniform(0, _LONGEST_UPDATE_PAUSE_S))  # noqa: S311 - so that not all come at once
-        raise ConfigurationError("attempts is at least 1")
+        return await update(self, service, change, reason=reason, attempts=attempts, timeout=timeout)
 
     async def reveal(self, service: str, *, version: int | None = None, timeout: float | None = None) -> Config:
         """Read the values of a service's secrets: JSON Pointer into the config to value.
@@ -275,12 +256,6 @@ class Client(Commands):
         if self._running is None:
             raise ConfigurationError("the client is not open: use it within `async with Client(…) as client:`")
         return self._following
-
-    async def _newest(self, service: str, timeout: float | None) -> ConfigDocument:
-        try:
-            return await self.get(service, timeout=timeout)
-        except NotFound:
-            return ConfigDocument(service=service, version=0, revision=0, epoch=0, updated_at=None, updated_by=None)
 
     def _opened(self) -> Requests:
         if self._settings.token is None:

@@ -1,5 +1,7 @@
-"""Documents that count, and who is told of them."""
+"""Documents that count, where they come from, and who is told of them."""
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +44,41 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Nothing comes any more."""
+
+
+class Feed(Protocol):
+    """Where documents come from: a broker (``setpoint.following``), or memory (``setpoint.testing``)."""
+
+    def follow(self, pattern: str, sink: Sink) -> None:
+        """Tell somebody of a service, or of all that a glob matches: first what is held, then what is newer."""
+
+    def unfollow(self, pattern: str, sink: Sink) -> None:
+        """Tell somebody no more. From any thread; no effect when he is not told, or when all is over."""
+
+    async def load(self, service: str) -> Loaded:
+        """Read what is kept of a service from an earlier life."""
+
+    def remember_good(self, taken: Taken, secrets: str | None) -> None:
+        """Keep a document as the last good one, with its secrets as they are sealed for the cache."""
+
+    async def ask(self, service: str) -> bool:
+        """Ask the daemon for the newest document of a service; whether it said that there never was one."""
+
+    async def wait_connected(self) -> None:
+        """Wait for a connection on which all is subscribed to that is followed."""
+
+    async def is_reached_soon(self) -> bool:
+        """Whether there is a connection, or will be in a moment."""
+
+    def is_current(self, service: str) -> bool:
+        """Whether there is a connection, and something of the service came since it was made."""
+
+    @property
+    def why_nothing(self) -> str:
+        """Why nothing came, in words."""
+
+    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run something until it is done, or until the client is closed."""
 
 
 def document_of(held: Json) -> ConfigDocument:

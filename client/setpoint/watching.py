@@ -6,9 +6,8 @@ import weakref
 from typing import Self
 
 from setpoint.follower import Order
-from setpoint.following import Following
 from setpoint.patterns import check_pattern
-from setpoint.taken import Taken
+from setpoint.taken import Feed, Taken
 from setpoint_contracts.config import ConfigDocument
 
 _NEVER: Order = (-1, -1)
@@ -23,7 +22,7 @@ class Watch:
     leaving the loop is enough. Raises ``ConfigurationError`` for a pattern that is neither.
     """
 
-    def __init__(self, following: Following, pattern: str) -> None:
+    def __init__(self, following: Feed, pattern: str) -> None:
         check_pattern(pattern)
         self._following, self._pattern = following, pattern
         self._newest = _Newest()

@@ -1,18 +1,34 @@
 """What a client over MQTT and one in memory have in common: one set of tests, and both give the same answers."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from setpoint import BadRequest, NotFound, SetpointError, TooLarge, UnknownCommand, VersionConflict
-from setpoint.commands import Commands
+from setpoint import BadRequest, Client, NoConfig, NotFound, SetpointError, TooLarge, UnknownCommand, VersionConflict
 from setpoint.testing.memory import MemoryClient
 from tests.client.conftest import ClientOf
 
+AnyClient = Client | MemoryClient
+
+
+class Stt(BaseModel):
+    """What a service of these tests has as its config."""
+
+    model: str = "base"
+    threads: int = 1
+
+
+class Strict(BaseModel):
+    """One without defaults."""
+
+    threads: int
+
 
 @pytest.fixture(params=["mqtt", "memory"])
-async def any_client(request: pytest.FixtureRequest, client_of: ClientOf) -> AsyncIterator[Commands]:
+async def any_client(request: pytest.FixtureRequest, client_of: ClientOf) -> AsyncIterator[AnyClient]:
     """Give a client of each kind; their stores begin empty or nearly so."""
     if request.param == "memory":
         async with MemoryClient() as memory:
@@ -22,7 +38,7 @@ async def any_client(request: pytest.FixtureRequest, client_of: ClientOf) -> Asy
             yield client
 
 
-async def test_versions_count_up(any_client: Commands, service: str) -> None:
+async def test_versions_count_up(any_client: AnyClient, service: str) -> None:
     """Each write that changes something is a version, and says what it changed."""
     first = await any_client.set(service, {"a": 1, "b": {"c": [1, 2]}})
     same = await any_client.set(service, {"b": {"c": [1, 2]}, "a": 1.0})
@@ -38,7 +54,7 @@ async def test_versions_count_up(any_client: Commands, service: str) -> None:
     )
 
 
-async def test_expected_versions_decide(any_client: Commands, service: str) -> None:
+async def test_expected_versions_decide(any_client: AnyClient, service: str) -> None:
     """A write at another version than the present one is refused with the document as it is now; 0 is absence."""
     await any_client.set(service, {"n": 1}, expected_version=0)
     for expected in (0, 2):
@@ -54,7 +70,7 @@ async def test_expected_versions_decide(any_client: Commands, service: str) -> N
     assert (await any_client.set(service, {"n": 3}, expected_version=0)).version == 3
 
 
-async def test_what_is_not_there_is_not_found(any_client: Commands, service: str) -> None:
+async def test_what_is_not_there_is_not_found(any_client: AnyClient, service: str) -> None:
     """No service, no version, no key; of a deleted one the tombstone is told, and its versions stay."""
     calls: list[Any] = [
         lambda: any_client.get(service),
@@ -82,7 +98,7 @@ async def test_what_is_not_there_is_not_found(any_client: Commands, service: str
     assert (await any_client.get(service, revision=tombstone.revision - 1)).version == 1
 
 
-async def test_changes_are_made_all_or_none(any_client: Commands, service: str) -> None:
+async def test_changes_are_made_all_or_none(any_client: AnyClient, service: str) -> None:
     """`apply` makes one revision of several changes; one that is refused says which it was, and nothing is done."""
     other = f"{service}-b"
     changes: list[dict[str, Any]] = [
@@ -104,7 +120,7 @@ async def test_changes_are_made_all_or_none(any_client: Commands, service: str) 
     assert (await any_client.get(service)).version == 1
 
 
-async def test_a_dry_run_changes_nothing(any_client: Commands, service: str) -> None:
+async def test_a_dry_run_changes_nothing(any_client: AnyClient, service: str) -> None:
     """It answers with what would be."""
     await any_client.set(service, {"a": 1})
     would = await any_client.patch(service, {"a": 2}, dry_run=True)
@@ -116,7 +132,7 @@ async def test_a_dry_run_changes_nothing(any_client: Commands, service: str) -> 
     assert (await any_client.get(service)).version == 1
 
 
-async def test_services_are_listed_and_found(any_client: Commands, service: str) -> None:
+async def test_services_are_listed_and_found(any_client: AnyClient, service: str) -> None:
     """By prefix and page by page; by a text in key or value, in any case."""
     for n in range(5):
         await any_client.set(f"{service}-{n}", {"name": f"Alba{n}", "n": n})
@@ -133,7 +149,7 @@ async def test_services_are_listed_and_found(any_client: Commands, service: str)
     assert [(match.service, match.key, match.value) for match in found.matches] == [(f"{service}-4", "name", "Alba4")]
 
 
-async def test_points_are_compared(any_client: Commands, service: str) -> None:
+async def test_points_are_compared(any_client: AnyClient, service: str) -> None:
     """What makes one version out of another; a deletion counts as empty."""
     first = await any_client.set(service, {"a": 1})
     await any_client.set(service, {"a": 2})
@@ -147,7 +163,7 @@ async def test_points_are_compared(any_client: Commands, service: str) -> None:
         await any_client.diff(service, 1, 9)
 
 
-async def test_bad_input_is_refused(any_client: Commands, service: str) -> None:
+async def test_bad_input_is_refused(any_client: AnyClient, service: str) -> None:
     """What does not fit names its place; what is too large says so; an unknown command names those that there are."""
     with pytest.raises(BadRequest) as misfit:
         await any_client.call("set", {"service": "Not A Name", "config": {}, "more": 1})
@@ -161,7 +177,7 @@ async def test_bad_input_is_refused(any_client: Commands, service: str) -> None:
     assert "set" in unknown.value.known
 
 
-async def test_what_a_caller_keeps_is_his_own(any_client: Commands, service: str) -> None:
+async def test_what_a_caller_keeps_is_his_own(any_client: AnyClient, service: str) -> None:
     """Changing what was given or answered changes nothing in the store."""
     config = {"a": {"b": 1}}
     await any_client.set(service, config)
@@ -170,6 +186,70 @@ async def test_what_a_caller_keeps_is_his_own(any_client: Commands, service: str
     assert document.config == {"a": {"b": 1}}
     document.config["a"]["b"] = 3
     assert (await any_client.get(service)).config == {"a": {"b": 1}}
+
+
+async def test_an_update_sees_the_changes_of_others(any_client: AnyClient, service: str) -> None:
+    """Read, change and write back: what others wrote meanwhile stays."""
+
+    def count(config: dict[str, Any]) -> None:
+        config["n"] = config.get("n", 0) + 1
+
+    await asyncio.gather(*(any_client.update(service, count, attempts=50) for _ in range(5)))
+
+    assert (await any_client.get(service)).config == {"n": 5}
+
+
+async def test_a_bound_config_follows_its_service(any_client: AnyClient, service: str) -> None:
+    """Live value, changes, a document that does not fit, a deletion."""
+    await any_client.set(service, {"threads": 2})
+    live = await any_client.bind(service, Stt, timeout=20)
+    assert (live.value, live.source, live.version, live.stale) == (Stt(threads=2), "live", 1, False)
+
+    changes = live.changes()
+    await any_client.patch(service, {"threads": 3, "model": "small"})
+    change = await anext(changes)
+    assert (change.old.threads, change.new.threads, change.error) == (2, 3, None)
+    assert [part.path for part in change.diff] == ["/model", "/threads"]
+
+    await any_client.patch(service, {"threads": "many"})
+    change = await anext(changes)
+    assert "threads" in str(change.error)
+    assert "many" not in str(change.error)
+    assert (live.value.threads, live.version, live.stale, live.error) == (3, 2, True, change.error)
+
+    await any_client.delete(service)
+    change = await anext(changes)
+    assert change.document.deleted
+    assert (live.value, live.source) == (Stt(), "defaults")
+    await live.aclose()
+
+
+async def test_a_service_that_never_was_has_its_defaults(any_client: AnyClient, service: str) -> None:
+    """The model's defaults, or those that are given; without any it is `NoConfig`."""
+    assert (await any_client.bind(service, Stt, timeout=20)).source == "defaults"
+    assert (await any_client.bind(service, Strict, defaults=Strict(threads=7), timeout=20)).value.threads == 7
+    with pytest.raises(NoConfig, match=service):
+        await any_client.bind(service, Strict, timeout=2)
+
+
+async def test_watching_gives_the_newest_of_each(any_client: AnyClient, service: str) -> None:
+    """First what is there, then what is newer, of a name and of a glob, tombstones too."""
+    await any_client.set(f"{service}-a", {"n": 1})
+    documents = any_client.watch(f"{service}-*")
+    one = any_client.watch(f"{service}-b")
+    assert (await anext(documents)).config == {"n": 1}
+    await any_client.set(f"{service}-b", {"n": 2})
+    assert [(await anext(found)).service for found in (documents, one)] == [f"{service}-b"] * 2
+    for n in range(3, 6):
+        await any_client.set(f"{service}-b", {"n": n})
+    while (document := await anext(one)).config != {"n": 5}:
+        pass
+    await any_client.delete(f"{service}-b")
+    document = await anext(one)
+    assert (document.deleted, document.version) == (True, 5)
+    await one.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(one)
 
 
 async def test_memory_says_what_it_lacks() -> None:
