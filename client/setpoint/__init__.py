@@ -32,7 +32,7 @@ from setpoint.errors import (
     WrongTopic,
 )
 from setpoint.live import Change, Live
-from setpoint.requests import SignedCommand
+from setpoint.signed import SignedCommand
 from setpoint_contracts import Token
 from setpoint_contracts.config import ConfigDocument as Document
 

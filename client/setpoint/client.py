@@ -19,9 +19,10 @@ from setpoint.live import Live
 from setpoint.params import Params
 from setpoint.patterns import check_service
 from setpoint.reporting import Reporter
-from setpoint.requests import Requests, SignedCommand
+from setpoint.requests import Requests
 from setpoint.revealing import Secrets
 from setpoint.settings import DEFAULT_TIMEOUT_S, Keys, settle
+from setpoint.signed import SignedCommand
 from setpoint.updating import Change, update
 from setpoint.watching import Watch
 from setpoint_contracts import Token, open_sealed, strictjson, verify_detached
@@ -102,15 +103,15 @@ class Client(Commands):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        running, self._running = self._running, None
+        if running is None:
+            return
         if self._requests is not None:
             self._requests.close()
-        if self._running is not None:
-            await self._following.close()
+        await self._following.close()
         await self._link.drain()
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
-            self._running = None
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
     @property
     def is_connected(self) -> bool:

@@ -6,14 +6,12 @@ change. None holds a secret, a token or the value of a secret.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from setpoint.signed import SignedCommand
+from setpoint_contracts.applied import ReportedInstance
 from setpoint_contracts.config import ConfigDocument
 from setpoint_contracts.errors import Code
-
-if TYPE_CHECKING:
-    from setpoint.requests import SignedCommand
-    from setpoint_contracts.applied import ReportedInstance
 
 Details = Mapping[str, Any]
 
@@ -222,7 +220,7 @@ class Unreachable(SetpointError):
     same bytes again, so that it takes effect once at most.
     """
 
-    def __init__(self, message: str, command: "SignedCommand | None" = None) -> None:
+    def __init__(self, message: str, command: SignedCommand | None = None) -> None:
         super().__init__(message, code="unreachable", retryable=True)
         self.command = command
 
@@ -230,7 +228,7 @@ class Unreachable(SetpointError):
 class NotApplied(SetpointError):
     """Not enough instances reported in time that they run a version; ``instances`` is what they reported last."""
 
-    def __init__(self, message: str, instances: "list[ReportedInstance]") -> None:
+    def __init__(self, message: str, instances: list[ReportedInstance]) -> None:
         super().__init__(message, code="not_applied", retryable=True)
         self.instances = instances
 

@@ -13,11 +13,11 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from setpoint.errors import Unreachable
 from setpoint.link import Link, Received
+from setpoint.signed import SignedCommand
 from setpoint_contracts import Code, Token, Topics, sign_command, strictjson
 
 logger = logging.getLogger("setpoint")
@@ -31,18 +31,6 @@ _MOST_LIFETIME_S = 86_400.0  # max_command_lifetime_s, unless an operator has ma
 _FIRST_PATIENCE_S, _LONGEST_PATIENCE_S = 2.0, 30.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _UNJUDGED = 100
-
-
-@dataclass(frozen=True, slots=True)
-class SignedCommand:
-    """A command as it is sent. It is no secret, but whoever has it can send it until ``expires_at`` (POSIX seconds)."""
-
-    name: str
-    jti: str
-    topic: str
-    payload: bytes = field(repr=False)
-    reply_topic: str
-    expires_at: float
 
 
 class Requests:

@@ -4,24 +4,28 @@ One thread in the background has the connection; a client may be used from sever
 """
 
 import asyncio
+import concurrent.futures
 import threading
-from collections.abc import Callable, Coroutine
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from pydantic import BaseModel
 
 from setpoint.client import Client as AsyncClient
 from setpoint.client import Config
 from setpoint.errors import ConfigurationError
+from setpoint.live import Change, Source
+from setpoint.live import Live as AsyncLive
 from setpoint.params import Params
-from setpoint.requests import SignedCommand
+from setpoint.signed import SignedCommand
 from setpoint.sync_commands import SyncCommands
 from setpoint_contracts import Token
 from setpoint_contracts.access import NewToken
 from setpoint_contracts.applied import ReportedInstance
-from setpoint_contracts.config import WriteResult
+from setpoint_contracts.config import ConfigDocument, WriteResult
 
 T = TypeVar("T")
-
-_END_S = 10.0
+M = TypeVar("M", bound=BaseModel)
 
 
 class Client(SyncCommands):
@@ -31,6 +35,7 @@ class Client(SyncCommands):
         self._client = AsyncClient(url, token, **more)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         if self._loop is not None:
@@ -38,22 +43,32 @@ class Client(SyncCommands):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="setpoint", daemon=True)
         self._thread.start()
-        self._wait(self._client.__aenter__())
+        try:
+            self._wait(self._client.__aenter__())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        loop, thread = self._loop, self._thread
+        with self._lock:  # from here on nobody begins anything
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is None or thread is None:
             return
         try:
-            self._wait(self._client.__aexit__(*exc_info))
+            asyncio.run_coroutine_threadsafe(self._end(), loop).result()
         finally:
-            self._loop = self._thread = None
             loop.call_soon_threadsafe(loop.stop)
-            thread.join(_END_S)
-            if not thread.is_alive():
-                loop.run_until_complete(loop.shutdown_default_executor())
-                loop.close()
+            thread.join()
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    async def _end(self) -> None:
+        await self._client.__aexit__()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     @property
     def is_connected(self) -> bool:
@@ -94,13 +109,128 @@ class Client(SyncCommands):
         """Wait until instances of a service report that they run at least a version. Raises ``NotApplied``."""
         return self._wait(self._client.wait_applied(service, version, share=share, timeout=timeout))
 
+    def bind(
+        self,
+        service: str,
+        model: type[M],
+        *,
+        timeout: float = 5.0,
+        defaults: M | None = None,
+        report: bool = True,
+    ) -> "Live[M]":
+        """Have the config of a service as an instance of its model, and follow it. As ``setpoint.Client.bind``."""
+        bound = self._client.bind(service, model, timeout=timeout, defaults=defaults, report=report)
+        return Live(self._wait(bound), self._wait)
+
+    def watch(self, pattern: str) -> Iterator[ConfigDocument]:
+        """Iterate over the documents of a service, or of all that a glob matches; it waits for each.
+
+        It ends when the client is closed. As ``setpoint.Client.watch``.
+        """
+        return _Waiting(self._client.watch(pattern), self._wait)
+
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop is None:
-            work.close()
-            raise ConfigurationError("the client is not open: use it within `with Client(…) as client:`")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._loop is None:
+                work.close()
+                raise _NotOpenError("the client is not open: use it within `with Client(…) as client:`")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except concurrent.futures.CancelledError:
+            raise _NotOpenError("the client was closed before an answer came") from None
         except BaseException:
             future.cancel()  # Ctrl-C: nobody waits for it any more
             raise
+
+
+class _NotOpenError(ConfigurationError):
+    """The client is not open, or not any more."""
+
+
+Wait = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class _Waiting(Iterator[T]):
+    """An iterator that waits for what an asynchronous one gives."""
+
+    def __init__(self, source: AsyncIterator[T], wait: Wait) -> None:
+        self._source, self._wait = source, wait
+
+    def __next__(self) -> T:
+        try:
+            found: list[T] = self._wait(_next(self._source))
+        except _NotOpenError:
+            found = []
+        if not found:
+            raise StopIteration
+        return found[0]
+
+
+async def _next(source: AsyncIterator[T]) -> list[T]:
+    """Return the next one in a list; an empty list at the end, as an exception would not get through."""
+    async for item in source:
+        return [item]
+    return []
+
+
+class Live(Generic[M]):
+    """The config of a bound service; reading it asks nobody. As ``setpoint.Live``."""
+
+    def __init__(self, live: AsyncLive[M], wait: Wait) -> None:
+        self._live, self._wait = live, wait
+
+    @property
+    def value(self) -> M:
+        """The config, as an instance of the model: frozen, and swapped as a whole."""
+        return self._live.value
+
+    @property
+    def source(self) -> Source:
+        """Where the value comes from: ``live``, ``cache`` or ``defaults``."""
+        return self._live.source
+
+    @property
+    def document(self) -> ConfigDocument | None:
+        """The document of the value; None when there is none."""
+        return self._live.document
+
+    @property
+    def version(self) -> int:
+        """The version of the document; 0 when there is none."""
+        return self._live.version
+
+    @property
+    def stale(self) -> bool:
+        """Whether the newest config may be another one."""
+        return self._live.stale
+
+    @property
+    def error(self) -> str | None:
+        """Why the newest document was not applied; None: it was, or none came yet."""
+        return self._live.error
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """JSON Pointers of secrets that the client may not see."""
+        return self._live.missing
+
+    @property
+    def refused(self) -> str | None:
+        """Why the cache on disk was not believed at the start; None: it was, or there was none."""
+        return self._live.refused
+
+    def changes(self) -> Iterator[Change[M]]:
+        """Iterate over the changes from now on; it waits for each, and ends when the client is closed."""
+        return _Waiting(self._wait(_changes(self._live)), self._wait)
+
+    def close(self) -> None:
+        """Follow the service no more; the value stays."""
+        self._wait(self._live.aclose())
+
+    def __repr__(self) -> str:
+        return repr(self._live)
+
+
+async def _changes(live: AsyncLive[M]) -> AsyncIterator[Change[M]]:
+    return live.changes()  # in the event loop, to which it belongs

@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from setpoint import ConfigurationError, NotFound, Unreachable, VersionConflict
 from setpoint.commands import Commands
@@ -63,6 +64,39 @@ def test_a_client_is_closed_and_opened(shared_daemon: Daemon, tmp_path: Path) ->
         pytest.raises(Unreachable),
     ):
         lonely.info(timeout=0.2)
+
+
+class Stt(BaseModel):
+    """What a service has as its config."""
+
+    threads: int = 1
+
+
+def test_a_bound_config_is_followed(shared_daemon: Daemon, service: str) -> None:
+    """`bind`, `changes` and `watch` wait in plain loops, and end with the client."""
+    seen: list[object] = []
+    with client_of(shared_daemon) as client:
+        client.set(service, {"threads": 2})
+        live = client.bind(service, Stt, timeout=20)
+        changes, documents, others = live.changes(), client.watch(service), live.changes()
+        assert (live.value, live.source, live.version, live.stale) == (Stt(threads=2), "live", 1, False)
+        assert next(documents).version == 1
+        client.patch(service, {"threads": "many"})
+        change = next(changes)
+        assert (change.new.threads, change.error) == (2, live.error)
+        assert (live.missing, live.refused) == ((), None)
+        assert next(documents).config == {"threads": "many"}
+        assert live.document is not None
+        assert live.document.version == 1
+        reading = threading.Thread(target=lambda: seen.extend(others))
+        reading.start()
+        client.patch(service, {"threads": 4})
+        assert next(changes).new == live.value == Stt(threads=4)
+        assert "threads" not in repr(live)
+    reading.join(20)
+    assert len(seen) == 2
+    assert live.value.threads == 4
+    assert list(changes) == []
 
 
 def test_both_clients_have_the_same_commands() -> None:
