@@ -80,6 +80,8 @@ class Client(Commands):
         self._settings = settle(
             url, token, cache_dir=cache_dir, instance=instance, keys=keys, topic_prefix=topic_prefix, tls=tls
         )
+        token = self._settings.token
+        self._secret = VerifyingKey("HS256", token.signing_key()) if token and token.alg == "HS256" else None
         self.timeout = timeout
         self._queue_offline = queue_offline
         self._max_bytes = _DEFAULT_MAX_BYTES
@@ -109,7 +111,7 @@ class Client(Commands):
         if self._requests is not None:
             self._requests.close()
         await self._following.close()
-        await self._link.drain()
+        await self._link.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
@@ -304,9 +306,8 @@ class Client(Commands):
         token = self._settings.token
         if token is None or received.jws is None:
             return False
-        if token.alg == "HS256":
-            key = VerifyingKey(token.alg, token.signing_key())
-            return verify_detached(received.payload, received.topic, received.jws, token.kid, key)
+        if self._secret is not None:
+            return verify_detached(received.payload, received.topic, received.jws, token.kid, self._secret)
         trust = self._following.trust
         return trust.signed_by_pinned(received.topic, received.payload, received.jws) if trust.pinned else None
 

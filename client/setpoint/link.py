@@ -31,6 +31,7 @@ from paho.mqtt.matcher import MQTTMatcher
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from setpoint.errors import Unreachable
 from setpoint.settings import Broker
 from setpoint_contracts.signing import JWS_USER_PROPERTY
 
@@ -38,6 +39,7 @@ logger = logging.getLogger("setpoint")
 
 _KEEP_ALIVE_S = 15  # a broker that hangs is noticed in so many seconds, twice at most
 _PATIENCE_S = 5.0  # for CONNACK, SUBACK
+_END_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _MANY = 1_000_000  # aiomqtt warns of many publishes under way, which are no fault here
 _REFUSED = 0x80  # reason codes from here on are refusals (MQTT 5, section 2.4)
@@ -65,6 +67,7 @@ class Link:
         self._broker = broker
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
+        self._closed = False
         self._wanted: Counter[str] = Counter()
         self._receivers = MQTTMatcher()
         self._on_connected: list[Callable[[], None]] = []
@@ -76,11 +79,13 @@ class Link:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection, and all that is wanted is subscribed to."""
-        return self._connected.is_set()
+        return self._connected.is_set() and not self._closed
 
     async def wait_connected(self) -> None:
-        """Wait for a connection on which all that is wanted is subscribed to."""
+        """Wait for a connection on which all that is wanted is subscribed to; ``Unreachable`` once it is closed."""
         await self._connected.wait()
+        if self._closed:
+            raise Unreachable("the client was closed before there was a connection")
 
     def on_message(self, pattern: str, receive: Callable[[Received], None]) -> None:
         """Hand messages whose topic matches a filter to a receiver, which must not raise. One receiver a filter."""
@@ -122,10 +127,12 @@ class Link:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def drain(self) -> None:
-        """Wait until what was published has been taken by the broker, or the connection is lost."""
+    async def close(self) -> None:
+        """Wait, not for long, until the broker has taken what was published; then tell all who wait that it is over."""
         if self._publishing:
-            await asyncio.wait(self._publishing, timeout=1.0)
+            await asyncio.wait(self._publishing, timeout=_END_S)
+        self._closed = True
+        self._connected.set()
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
@@ -137,7 +144,7 @@ class Link:
             except (aiomqtt.MqttError, OSError) as error:
                 self._say(error)
             finally:
-                was_connected = self._connected.is_set()
+                was_connected = self.is_connected
                 self._leave()
             pause = _FIRST_PAUSE_S if was_connected else min(2 * pause, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
@@ -158,7 +165,7 @@ class Link:
 
     def _leave(self) -> None:
         self._client = None
-        if self._connected.is_set():
+        if self.is_connected:
             self._connected.clear()
             for lost in self._on_lost:
                 lost()

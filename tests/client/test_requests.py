@@ -244,6 +244,25 @@ async def test_offline_commands_wait_where_that_is_chosen(
         assert (await writing).version == 1
 
 
+async def test_closing_a_client_ends_all_that_waits(
+    own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf
+) -> None:
+    """Who waits for an answer, or for a connection, is told that the client was closed."""
+    daemon = new_daemon(broker=own_broker)
+    async with client_of(daemon, queue_offline=True) as client:
+        await client.set("stt", {"n": 1})
+        daemon.kill()
+        answered = asyncio.create_task(client.get("stt", timeout=60))
+        await eventually(lambda: client._requests and client._requests._under_way, "it is under way")  # noqa: SLF001
+        own_broker.stop()
+        await eventually(lambda: not client.is_connected, "the client has noticed")
+        connected = asyncio.create_task(client.get("stt", timeout=60))
+        await asyncio.sleep(0)
+    for waiting in (answered, connected):
+        with pytest.raises(Unreachable, match="closed"):
+            await waiting
+
+
 async def test_a_forged_reply_is_not_believed(daemon: Daemon, client_of: ClientOf) -> None:
     """Who may publish on the reply topic, but lacks the token's secret, cannot answer for the daemon."""
     async with client_of(daemon) as client, Mqtt(daemon.host, daemon.port, protocol=ProtocolVersion.V5) as stranger:
