@@ -15,6 +15,7 @@ from pathlib import Path
 from echo import KINDS
 from load import TIMEOUT_S, LoadError
 
+import setpoint
 import setpoint_contracts
 import setpointd
 from setpoint_contracts import Token
@@ -31,7 +32,7 @@ _PENDING = re.compile(rb"^setpoint_outbox_pending (\S+)$", re.MULTILINE)
 
 def compile_modules() -> None:
     """Compile the product's modules, as pip does when it installs them; else the starts of a checkout would do it."""
-    for package in (setpointd, setpoint_contracts):
+    for package in (setpointd, setpoint, setpoint_contracts):
         compileall.compile_dir(Path(package.__file__ or "").parent, quiet=1)
 
 

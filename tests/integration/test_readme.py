@@ -44,7 +44,7 @@ def run(script: str, clone: Path, daemon: Daemon) -> str:
 
 def test_shell_session(clone: Path, daemon: Daemon) -> None:
     """The session writes, patches, is refused a stale write, reads an old version, and reads what is retained."""
-    session, _ = blocks("sh")
+    session, *_ = blocks("sh")
     made, patched, refused, old, retained = map(json.loads, run(session, clone, daemon).splitlines())
     assert (made["result"]["version"], patched["result"]["version"]) == (1, 2)
     assert refused["error"]["code"] == "version_conflict"
@@ -55,7 +55,7 @@ def test_shell_session(clone: Path, daemon: Daemon) -> None:
 
 def test_probes(clone: Path, daemon: Daemon) -> None:
     """The four probes answer as the page says."""
-    session, probes = blocks("sh")
+    session, _, probes = blocks("sh")
     run(session, clone, daemon)
     printed = run(probes, clone, daemon)
     assert '"status":"pass"' in printed.replace(" ", "")
@@ -64,20 +64,23 @@ def test_probes(clone: Path, daemon: Daemon) -> None:
 
 
 def test_python_program(clone: Path, daemon: Daemon) -> None:
-    """The program sets a config, gets its reply, and follows the service's updates."""
+    """The service begins with its defaults, and follows what the command line sets."""
     [program] = blocks("python")
-    assert len([line for line in program.splitlines() if line.strip()]) <= 15
-    (clone / "follow.py").write_text(program)
-    env = {**os.environ, "MQTT_PORT": str(daemon.port)}
-    seen: list[str] = []
+    _, command_line, _ = blocks("sh")
+    (clone / "speech.py").write_text(program)
+    (clone / ".venv").symlink_to(Path(sys.prefix))
+    where = {"SETPOINT_TOKEN": ".setpoint/admin.jwk", "SETPOINT_BROKER_URL": f"mqtt://{daemon.host}:{daemon.port}"}
     with subprocess.Popen(
-        [sys.executable, "follow.py"], cwd=clone, env=env, stdout=subprocess.PIPE, text=True
-    ) as follow:
-        assert follow.stdout is not None
-        while len(seen) < 2 and (line := follow.stdout.readline()):
-            seen.append(line)
-        follow.terminate()
-        follow.wait(DEADLINE_S)
-    topics = {line.split()[0].rpartition("/")[0] for line in seen}
-    assert topics == {"config/reply/admin", "config/updated"}
-    assert all('"voice":"alba"' in line for line in seen)
+        [sys.executable, "speech.py"],
+        cwd=clone,
+        env={**os.environ, "HOME": str(clone), **where},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stdout is not None
+        assert service.stdout.readline() == "defaults voice='alba' speed=1.0\n"
+        printed = run(command_line, clone, daemon)
+        assert service.stdout.readline() == "voice='alba' speed=1.0 -> voice='alba' speed=1.25\n"
+        service.terminate()
+        service.wait(DEADLINE_S)
+    assert "1.25" in printed
