@@ -18,9 +18,10 @@ import random
 import re
 import secrets
 import socket
+import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +140,7 @@ class Link:
         pause = _FIRST_PAUSE_S
         while True:
             try:
-                async with self._new_client() as client:
+                async with _connection(self._new_client()) as client:
                     await self._stay(client)
             except (aiomqtt.MqttError, OSError) as error:
                 self._say(error)
@@ -156,6 +157,7 @@ class Link:
         self._client = client
         if self._wanted:
             await self._subscribe(client, list(self._wanted))
+        _look_for_cancellation()
         self.last_error = None
         self._connected.set()
         for connected in self._on_connected:
@@ -185,6 +187,8 @@ class Link:
 
     def _new_client(self) -> aiomqtt.Client:
         broker, link = self._broker, self
+        if broker.tls is not None:
+            broker.tls.sslsocket_class = _TlsSocket
 
         class Intake(asyncio.Queue[aiomqtt.Message]):
             def put_nowait(self, item: aiomqtt.Message) -> None:
@@ -244,6 +248,40 @@ def _watch_for_writing(paho: PahoClient) -> None:
             loop.call_soon_threadsafe(watch)
 
     paho.on_socket_register_write = register
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """One that does not stay open when there is no agreement; paho leaves it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - as it is there
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _look_for_cancellation() -> None:
+    """Before Python 3.12 ``asyncio.wait_for``, in which aiomqtt waits, can lose one."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+@contextlib.asynccontextmanager
+async def _connection(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """Connect and take leave. A cancellation waits until it is connected or refused: half of it cannot be closed."""
+    connecting = asyncio.create_task(client.__aenter__(), name="setpoint connect")
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.wait([connecting])
+        if connecting.exception() is None:
+            await client.__aexit__(None, None, None)
+        raise
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_exit(client.__aexit__)
+        yield client
 
 
 async def _publish(client: aiomqtt.Client, topic: str, payload: bytes, *, retain: bool) -> None:
