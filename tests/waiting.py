@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -27,3 +27,9 @@ async def eventually(condition: Callable[[], T], what: str, deadline_s: float = 
         assert time.monotonic() < end, f"still not so after {deadline_s} s: {what}"
         await asyncio.sleep(_PAUSE_S)
     return found
+
+
+async def soon(work: Awaitable[T], deadline_s: float = DEADLINE_S) -> T:
+    """Wait for something that must come; ``TimeoutError`` at the deadline."""
+    async with asyncio.timeout(deadline_s):
+        return await work

@@ -178,13 +178,15 @@ class Following:
             return _refused(str(error))
         if found is None:
             return Loaded()
-        newest, good = (None if kept is None else self._judge(service, kept) for kept in found)
-        if newest is None:
+        if found[0].topic != self._topics.updated(service):
+            return _refused(f"the cached document of {service}: it is another service's")
+        newest, good = (None if kept is None else self._judge(kept) for kept in found)
+        if newest is None or newest.kept is None:
             why = "no key that is pinned here signed it" if self.trust.pinned else "there is no key to check it with"
-            return _refused(f"the cached document of {service} is not believed: {why}")
+            return _refused(f"the cached document of {service}: {why}")
         if newest.order < self._follower.seen.get(service, newest.order):
-            return _refused(f"the cached document of {service} is older than one that was seen: a replay")
-        if self._follower.take(newest.kept.topic, newest.kept.payload, newest.kept.jws) == "taken":  # type: ignore[union-attr]
+            return _refused(f"the cached document of {service}: it is older than one that was seen, a replay")
+        if self._follower.take(newest.kept.topic, newest.kept.payload, newest.kept.jws) == "taken":
             self._loaded[service] = newest
             self._whole[service] = newest.order
         return Loaded(newest, good)
@@ -320,8 +322,8 @@ class Following:
 
     async def _ask_about_the_silent(self) -> None:
         await asyncio.sleep(_SILENCE_S)
-        held = [service for service in self._follower.holds if any(self._sinks(service))]
-        for service in held:
+        known = {*self._follower.holds, *(self._follower.seen.keys() & self._exact.keys())}
+        for service in sorted(service for service in known if any(self._sinks(service))):
             if not self.is_current(service) and service not in self._waiting:
                 await self.ask(service)
 
@@ -332,9 +334,7 @@ class Following:
 
     # What these stand on
 
-    def _judge(self, service: str, kept: Kept) -> Taken | None:
-        if kept.topic != self._topics.updated(service):
-            return None
+    def _judge(self, kept: Kept) -> Taken | None:
         document = self._follower.verified(kept.topic, kept.payload, kept.jws)
         return None if document is None else Taken(document_of(document), kept)
 

@@ -1,0 +1,243 @@
+"""Starts without the broker, from the cache or the defaults, and going on when broker and daemon come and go."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import BaseModel
+
+from setpoint import NoConfig
+from setpoint_contracts import sign_detached
+from setpoint_contracts.keys import to_jwk
+from setpoint_contracts.signing import VerifyingKey
+from tests.brokers import Broker
+from tests.client.conftest import ClientOf
+from tests.daemon import Daemon
+from tests.waiting import eventually, soon
+
+
+class Stt(BaseModel):
+    """A service's model, with a default for everything."""
+
+    model: str = "base"
+    threads: int = 1
+
+
+class Strict(BaseModel):
+    """One without."""
+
+    model: str
+
+
+async def bound_once(client_of: ClientOf, daemon: Daemon, config: dict[str, Any] | None = None) -> None:
+    """Let a service run and end, with its config in the cache."""
+    async with client_of(daemon) as client:
+        await client.set("stt", config or {"model": "small"})
+        await client.bind("stt", Stt)
+
+
+def files(tmp_path: Path) -> Path:
+    """Return the directory of the one daemon whose documents are in the cache."""
+    (directory,) = (tmp_path / "cache").iterdir()
+    return directory
+
+
+async def test_starts_from_the_cache(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
+    """With the broker down a start has the last known good config within moments, and goes on live when it is back."""
+    await bound_once(client_of, daemon)
+    own_broker.stop()
+    began = time.monotonic()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert time.monotonic() - began < 5
+        assert (live.value, live.source, live.version) == (Stt(model="small"), "cache", 1)
+        assert (live.stale, live.refused, live.error) == (True, None, None)
+        changes = live.changes()
+        own_broker.start()
+        await eventually(lambda: not live.stale, "the document is heard")
+        assert (live.value, live.source) == (Stt(model="small"), "live")
+        await client.set("stt", {"model": "large"})
+        change = await soon(anext(changes))  # to hear the same again was none
+        assert (change.old.model, change.new.model) == ("small", "large")
+
+
+async def test_starts_from_the_defaults(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
+    """With nothing in the cache the defaults are in force until the broker is there."""
+    own_broker.stop()
+    began = time.monotonic()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert time.monotonic() - began < 5
+        assert (live.value, live.source, live.version, live.stale) == (Stt(), "defaults", 0, True)
+        own_broker.start()
+        await client.set("stt", {"threads": 4}, timeout=20)
+        await eventually(lambda: live.value.threads == 4, "the config is live")
+
+
+async def test_without_all_of_them_there_is_no_config(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
+    """No broker, nothing cached, no defaults: `NoConfig` after the timeout says why, and the client goes on."""
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        with pytest.raises(NoConfig, match=r"no connection to the broker \(Connection refused\); and the model has no"):
+            await client.bind("stt", Strict, timeout=0.5)
+        own_broker.start()
+        await client.set("stt", {"model": "small"}, timeout=20)
+        assert (await client.bind("stt", Strict)).value.model == "small"
+
+
+async def test_waits_for_a_broker_when_there_is_nothing_else(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model without defaults and cache waits for the whole of its timeout: the broker may start a moment later."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"model": "small"})
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        waiting = asyncio.create_task(client.bind("stt", Strict, timeout=20))
+        await eventually(lambda: "no connection" in caplog.text, "a connection was tried")
+        own_broker.start()
+        assert (await waiting).source == "live"
+
+
+async def test_goes_on_over_a_restart_of_the_broker(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
+    """While the broker is away the value stays, and is stale; then it goes on, with what changed meanwhile."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 1})
+        live = await client.bind("stt", Stt)
+        changes = live.changes()
+        own_broker.stop()
+        await eventually(lambda: live.stale, "the loss is noticed")
+        assert (live.value.threads, live.source) == (1, "live")
+        own_broker.start()
+        await eventually(lambda: not live.stale, "it is live again")
+        await client.set("stt", {"threads": 2}, timeout=20)
+        assert (await soon(anext(changes))).new.threads == 2
+
+
+async def test_a_restart_of_the_daemon_is_no_change(daemon: Daemon, client_of: ClientOf) -> None:
+    """What the daemon says again after a restart is the same; what is set then counts, in its new epoch."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 1})
+        live = await client.bind("stt", Stt)
+        changes = live.changes()
+        daemon.stop()
+        daemon.start()
+        daemon.wait_ready()
+        written = await client.set("stt", {"threads": 2}, timeout=20)
+        change = await soon(anext(changes))
+        assert (change.old.threads, change.new.threads) == (1, 2)
+        assert change.document.epoch == written.epoch
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _tampered(path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["newest"]["payload"] = content["newest"]["payload"].replace("small", "other")
+
+    _edit(path, change)
+
+
+def _foreign(path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        newest, key = content["newest"], VerifyingKey("Ed25519", Ed25519PrivateKey.generate())
+        newest["jws"] = sign_detached(newest["payload"].encode(), newest["topic"], "key", key)
+
+    _edit(path, change)
+
+
+def _of_another_service(path: Path) -> None:
+    _edit(path, lambda content: content["newest"].update(topic="config/updated/tts"))
+
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tampered": (_tampered, "no key that is pinned here signed it"),
+    "foreign": (_foreign, "no key that is pinned here signed it"),
+    "of-another-service": (_of_another_service, "it is another service's"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-9]), "is not whole"),
+    "writable": (lambda path: path.chmod(0o666), "can be written by others"),
+    "without-its-key": (lambda path: path.with_name("_keys.json").unlink(), "there is no key to check it with"),
+    "other-key": (
+        lambda path: _edit(
+            path.with_name("_keys.json"),
+            lambda content: content["keys"][0].update(to_jwk(Ed25519PrivateKey.generate().public_key())),
+        ),
+        "no key that is pinned here signed it",
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", REFUSED)
+async def test_a_cache_that_is_not_believed_says_why(
+    harm: str,
+    daemon: Daemon,
+    own_broker: Broker,
+    client_of: ClientOf,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever was done to the cache, the start goes on without it, and `refused` and the log have the reason."""
+    caplog.set_level(logging.DEBUG)
+    await bound_once(client_of, daemon)
+    do, reason = REFUSED[harm]
+    do(files(tmp_path) / "stt.json")
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value, live.source) == (Stt(), "defaults")
+        assert reason in str(live.refused)
+        assert reason in caplog.text
+        assert "small" not in caplog.text
+
+
+async def test_an_older_document_in_the_cache_is_refused(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """A true document of earlier, put back in its file, is a replay: a newer one was seen."""
+    await bound_once(client_of, daemon)
+    older = (files(tmp_path) / "stt.json").read_bytes()
+    await bound_once(client_of, daemon, {"model": "large"})
+    (files(tmp_path) / "stt.json").write_bytes(older)
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.source, live.value) == ("defaults", Stt())
+        assert "older than one that was seen" in str(live.refused)
+
+
+async def test_what_was_seen_bounds_what_the_broker_shows_after_a_restart(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """Given keys or pinned ones, a cached document is believed again; the cache of another prefix or port is not."""
+    await bound_once(client_of, daemon)
+    keys = json.loads((files(tmp_path) / "_keys.json").read_text())
+    own_broker.stop()
+    (files(tmp_path) / "_keys.json").unlink()
+    async with client_of(daemon, keys=keys) as client:
+        assert (await client.bind("stt", Stt)).source == "cache"
+    async with client_of(daemon, keys=keys, port=daemon.port + 1) as client:
+        assert (await client.bind("stt", Stt)).source == "defaults"
+
+
+async def test_goes_on_when_the_cache_cannot_be_written(
+    daemon: Daemon, client_of: ClientOf, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A service whose disk is full or gone has its config all the same, and the log says so once."""
+    (tmp_path / "file").touch()
+    async with client_of(daemon, cache_dir=tmp_path / "file") as client:
+        await client.set("stt", {"threads": 1})
+        live = await client.bind("stt", Stt)
+        assert live.source == "live"
+        await client.set("stt", {"threads": 2})
+        await eventually(lambda: live.value.threads == 2, "the change is applied")
+    assert caplog.text.count("cannot be written") == 1
