@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from setpoint.errors import Forbidden, NoConfig, SetpointError, TokenExpired, TokenRevoked
 from setpoint.guarded import guarded, misfit
-from setpoint.live import Change, Live, Source
+from setpoint.live import Change, Hub, Live, Source
 from setpoint.reporting import Reporter
 from setpoint.revealing import Secrets, tags_in
 from setpoint.taken import Feed, Loaded, Taken
@@ -52,6 +52,7 @@ class Binding(Generic[M]):
         self._following, self._service, self._model = following, service, model
         self._secrets, self._reporter = secrets, reporter
         self._defaults = _defaults(model, defaults)
+        self._hub: Hub[M] = Hub()
         self._live: Live[M] | None = None
         self._newest: Taken | None = None
         self._applied: Taken | None = None
@@ -69,6 +70,8 @@ class Binding(Generic[M]):
         loaded = await self._following.load(self._service)
         refused = self._open_cached(loaded)
         self._following.follow(self._service, self)
+        if self._reporter is not None:
+            self._reporter.begin(self._service)
         try:
             has_other = self._defaults is not None or loaded.newest is not None
             await self._wait(deadline, has_other=has_other)
@@ -82,10 +85,11 @@ class Binding(Generic[M]):
     def leave(self) -> None:
         """Follow no more."""
         self._following.unfollow(self._service, self)
+        self._hub.close()
         if self._asking is not None:
             self._asking.cancel()
         if self._reporter is not None:
-            self._reporter.forget(self._service)
+            self._reporter.end(self._service)
 
     # What the following calls
 
@@ -108,8 +112,7 @@ class Binding(Generic[M]):
     def close(self) -> None:
         """Nothing comes any more: the client is closed."""
         self._settled.set()
-        if self._live is not None:
-            self._live.close()
+        self._hub.close()
 
     # The start
 
@@ -218,7 +221,7 @@ class Binding(Generic[M]):
         live.error, live.waits_for_secrets = None, False
         self._applied, self._error = taken, None
         if not again:
-            live.tell(Change(old, value, document, _diff(before, document), source))
+            self._hub.tell(Change(old, value, document, _diff(before, document), source))
         return live
 
     def _reject(self, taken: Taken, error: str | None) -> None:
@@ -228,7 +231,7 @@ class Binding(Generic[M]):
             return
         live.error, live.waits_for_secrets = error, False
         document = taken.document.model_copy(deep=True)
-        live.tell(Change(live.value, live.value, document, _diff(live.document, document), live.source, error))
+        self._hub.tell(Change(live.value, live.value, document, _diff(live.document, document), live.source, error))
 
     def _remember(self, taken: Taken) -> None:
         sealed = taken.kept.secrets if taken.kept is not None else None
@@ -237,7 +240,10 @@ class Binding(Generic[M]):
         self._following.remember_good(taken, sealed)
 
     def _live_with(self, value: M) -> Live[M]:
-        self._live = Live(self._service, value, lambda: self._following.is_current(self._service), self.leave)
+        service, following = self._service, self._following
+        self._live = Live(
+            service, value, hub=self._hub, is_current=lambda: following.is_current(service), leave=self.leave
+        )
         return self._live
 
 

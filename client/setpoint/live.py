@@ -38,6 +38,31 @@ class Change(Generic[M]):
         return f"Change({head}, paths={[one.path for one in self.diff]}, error={self.error!r})"
 
 
+class Hub(Generic[M]):
+    """Hands changes to all that iterate over them."""
+
+    def __init__(self) -> None:
+        self._iterators: weakref.WeakSet[Changes[M]] = weakref.WeakSet()
+        self._closed = False
+
+    def new(self) -> "Changes[M]":
+        """Make an iterator over the changes from now on."""
+        iterator: Changes[M] = Changes(closed=self._closed)
+        self._iterators.add(iterator)
+        return iterator
+
+    def tell(self, change: Change[M]) -> None:
+        """Hand a change to all of them."""
+        for iterator in [*self._iterators]:
+            iterator.add(change)
+
+    def close(self) -> None:
+        """End them, behind the changes that they have."""
+        self._closed = True
+        for iterator in [*self._iterators]:
+            iterator.close()
+
+
 class Live(Generic[M]):
     """The config of a bound service. ``Client.bind`` makes it, and keeps it up to date until its client is closed.
 
@@ -45,7 +70,9 @@ class Live(Generic[M]):
     what was read stays consistent. All attributes are for reading.
     """
 
-    def __init__(self, service: str, value: M, is_current: Callable[[], bool], leave: Callable[[], None]) -> None:
+    def __init__(
+        self, service: str, value: M, *, hub: Hub[M], is_current: Callable[[], bool], leave: Callable[[], None]
+    ) -> None:
         self.service = service
         self.value: M = value
         """The config, as an instance of the model; ``repr`` masks what is a secret."""
@@ -61,9 +88,7 @@ class Live(Generic[M]):
         """Why the cache on disk, or a part of it, was not believed at the start; None: it was, or there was none."""
         self.waits_for_secrets = False
         """Whether a newer document has come, and the secrets in it could not be asked for yet."""
-        self._is_current, self._leave = is_current, leave
-        self._changes: weakref.WeakSet[Changes[M]] = weakref.WeakSet()
-        self._closed = False
+        self._hub, self._is_current, self._leave = hub, is_current, leave
 
     @property
     def version(self) -> int:
@@ -81,25 +106,11 @@ class Live(Generic[M]):
 
     def changes(self) -> "Changes[M]":
         """Iterate over the changes from now on, each of them: ``async for change in live.changes()``."""
-        changes: Changes[M] = Changes(closed=self._closed)
-        self._changes.add(changes)
-        return changes
+        return self._hub.new()
 
     async def aclose(self) -> None:
         """Follow the service no more; the value stays, and iterators of changes end."""
         self._leave()
-        self.close()
-
-    def close(self) -> None:
-        """End the iterators of changes."""
-        self._closed = True
-        for changes in [*self._changes]:
-            changes.close()
-
-    def tell(self, change: Change[M]) -> None:
-        """Hand a change to all that iterate."""
-        for changes in [*self._changes]:
-            changes.add(change)
 
     def __repr__(self) -> str:
         state = f"version={self.version}, source={self.source!r}, stale={self.stale}"
