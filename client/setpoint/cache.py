@@ -82,8 +82,7 @@ class Cache:
             with contextlib.suppress(RefusedError):
                 if pinned := self._keys():
                     return pinned
-            self._write(_KEYS, {"keys": [dict(jwk) for jwk in keys]})
-            self._sync()
+            self._write({_KEYS: {"keys": [dict(jwk) for jwk in keys]}})
         return keys
 
     def seen(self) -> dict[str, Order]:
@@ -118,13 +117,11 @@ class Cache:
                 seen = {}
             newer = {one.service: seen[one.service] for one in entries if one.order < seen.get(one.service, one.order)}
             fresh = [one for one in entries if one.service not in newer]
-            for one in fresh:
-                if one.newest is not None:
-                    self._write(f"{one.service}.json", _document(one.newest, one.good))
+            files = {f"{one.service}.json": _document(one.newest, one.good) for one in fresh if one.newest is not None}
             if any(seen.get(one.service) != one.order for one in fresh):
-                # After the documents: one that is newer than what was seen is believed, an older one is not.
-                self._write(_SEEN, {**seen, **{one.service: one.order for one in fresh}})
-            self._sync()
+                # Behind the documents: one that is newer than what was seen is believed, an older one is not.
+                files[_SEEN] = {**seen, **{one.service: one.order for one in fresh}}
+            self._write(files)
         return newer
 
     def _keys(self) -> list[Jwk]:
@@ -171,15 +168,23 @@ class Cache:
     def _refused(self, name: str, why: str) -> RefusedError:
         return RefusedError(f"{self.directory / name} {why}")
 
-    def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        new = self.directory / _NEW  # the lock is ours, so this is too; one may be left of a crash
-        new.unlink(missing_ok=True)
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(strictjson.dumps(content).encode())
-            file.flush()
-            os.fsync(handle)
-        new.replace(self.directory / name)
+    def _write(self, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write files, in this order: all beside their places first, since each sync takes as long as many."""
+        beside = [self.directory / f"{_NEW}{n}" for n in range(len(files))]
+        with contextlib.ExitStack() as stack:
+            written = []
+            for new, content in zip(beside, files.values(), strict=True):
+                new.unlink(missing_ok=True)  # the lock is ours, so this is too; one may be left of a crash
+                handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                written.append(stack.enter_context(os.fdopen(handle, "wb")))
+                written[-1].write(strictjson.dumps(content).encode())
+                written[-1].flush()
+            for file in written:
+                os.fsync(file.fileno())
+        for new, name in zip(beside, files, strict=True):
+            new.replace(self.directory / name)
+        if files:
+            self._sync()
 
     def _sync(self) -> None:
         handle = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -131,7 +131,7 @@ def test_a_process_that_stands_still_holds_up_nobody(cache: Cache, monkeypatch: 
 def test_a_rest_of_a_crash_is_in_nobodys_way(cache: Cache) -> None:
     """A file that was left half written is written over."""
     cache.keep([entry(1)])
-    (cache.directory / "_new").write_text("half")
+    (cache.directory / "_new0").write_text("half")
     cache.keep([entry(2)])
     assert cache.read("stt") == (kept(2), None)
 

@@ -61,7 +61,7 @@ async def write_all(writer: Client, own_broker: Broker) -> dict[str, int]:
 async def test_all_of_them_see_the_last_version_of_everything(
     own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf, tmp_path: Path
 ) -> None:
-    """500 watchers, of names and of globs, see the last of 100 versions of 50 services, over a restart of the broker."""
+    """500 watchers, of names and of globs, see the last of 100 versions of 50 services, over a broker's restart."""
     daemon = new_daemon(broker=own_broker, prefix="", rate_limit_per_s=100_000)
     seen: list[tuple[dict[str, int], str]] = []
     async with asyncio.TaskGroup() as group, clients(client_of, daemon, tmp_path) as opened:
