@@ -160,11 +160,17 @@ class Binding(Generic[M]):
             error = error or why
         if live is None:
             if self._defaults is None:
-                why = f"the newest document was rejected: {error}" if error else self._following.why_nothing
-                raise NoConfig(f"{self._service} has no config: {why}; and the model has no defaults")
+                raise NoConfig(f"{self._service} has no config: {self._why_none(error)}; and the model has no defaults")
             live = self._live_with(self._defaults)
         live.error, live.waits_for_secrets = error, self._asking is not None
         return live
+
+    def _why_none(self, error: str | None) -> str:
+        if error is not None:
+            return f"the newest document was rejected: {error}"
+        if self._asking is not None:
+            return "its secrets cannot be asked for yet"
+        return self._following.why_nothing(self._service)
 
     # Each document
 

@@ -17,7 +17,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from setpoint.cache import Cache, Entry, Kept, RefusedError
 from setpoint.errors import ConfigurationError, NotFound, SetpointError
@@ -32,8 +32,10 @@ from setpoint_contracts import Topics
 logger = logging.getLogger("setpoint")
 
 T = TypeVar("T")
+Answer = Literal["never", "silence", "answer"]
+"""Of the daemon to the question for a service: there never was one; none, but it may come later; anything else."""
 
-_SILENCE_S = 2.0
+_SILENCE_S, _LONGEST_SILENCE_S = 2.0, 60.0
 _REFUSED_S, _AWAY_S = 0.3, 0.8
 _MOST_TOLD = 1000
 _WHY = {
@@ -127,7 +129,7 @@ class Following:
 
     def _unfollow(self, pattern: str, sink: Sink) -> None:
         sinks = self._of(pattern)
-        if sink not in sinks[pattern]:
+        if sink not in sinks.get(pattern, ()):
             return
         sinks[pattern].remove(sink)
         if not sinks[pattern]:
@@ -157,14 +159,14 @@ class Following:
                 break
         return self._link.is_connected
 
-    @property
-    def why_nothing(self) -> str:
-        """Why nothing came, in words."""
+    def why_nothing(self, service: str) -> str:
+        """Why nothing of a service was taken, in words."""
         if not self._link.is_connected:
             return f"there is no connection to the broker ({self._link.last_error or 'it does not answer'})"
         if not self.trust.pinned:
             return "the broker has no key of a daemon to check documents with: has the daemon ever run there?"
-        return "nothing is published of it"
+        ignored = [outcome for topic, outcome in self._ignored if topic == self._topics.updated(service)]
+        return f"what came was ignored: {_WHY[ignored[0]]}" if ignored else "nothing is published of it"
 
     def is_current(self, service: str) -> bool:
         """Whether there is a connection, and something of the service came since it was made."""
@@ -185,7 +187,7 @@ class Following:
             why = "no key that is pinned here signed it" if self.trust.pinned else "there is no key to check it with"
             return _refused(f"the cached document of {service}: {why}")
         if newest.order < self._follower.seen.get(service, newest.order):
-            return _refused(f"the cached document of {service}: it is older than one that was seen, a replay")
+            return _refused(f"the cached document of {service}: it is older than one that was seen")
         if self._follower.take(newest.kept.topic, newest.kept.payload, newest.kept.jws) == "taken":
             self._loaded[service] = newest
             self._whole[service] = newest.order
@@ -201,23 +203,31 @@ class Following:
             self._enqueue(self._good[service], None)
 
     async def ask(self, service: str) -> bool:
-        """Ask the daemon for the newest document of a service; whether it said that there never was one."""
+        """Ask the daemon for the newest document of a service; whether it says that there never was one.
+
+        What it has is judged as what comes from the broker.
+        """
+        return await self._ask(service) == "never"
+
+    async def _ask(self, service: str) -> Answer:
         if self.call is None:
-            return False
+            return "answer"
         try:
             document: Any = await self.call("get", {"service": service})
         except NotFound as error:
             if (document := error.details.get("current")) is None:
-                return True
+                if service not in self._follower.holds:
+                    self._heard[service] = self._connection
+                return "never"
         except SetpointError as error:
             logger.info("cannot ask for %s after a silence: %s", service, error)
-            return False
+            return "silence" if error.retryable else "answer"
         outcome = self._follower.take_reply_document(document)
         if outcome == "taken":
             self._enqueue(Taken(document_of(document), None), self._connection)
         elif outcome == "same":
             self._confirm(service, None)
-        return False
+        return "answer"
 
     # What comes
 
@@ -238,8 +248,12 @@ class Following:
     def _confirm(self, service: str, received: Received | None) -> None:
         """Act on hearing again what is held: it is current, be it from the cache or told of already."""
         held = self._follower.holds[service]
-        if service in self._waiting or service in self._writing or order_of(held) != self._follower.order(service):
-            return
+        for batch in (self._waiting, self._writing):
+            if service in batch:  # it is told of when it is on disk
+                batch[service] = batch[service][0], self._connection
+                return
+        if order_of(held) != self._follower.order(service):
+            return  # another process has taken a newer one
         kept = None if received is None else _kept(received)
         taken = self._told_of.get(service) or self._loaded.get(service) or Taken(document_of(held), kept)
         if taken.kept is None and kept is not None:  # it came in a reply; now it can be kept as it is
@@ -321,11 +335,24 @@ class Following:
             self._asking.cancel()
 
     async def _ask_about_the_silent(self) -> None:
-        await asyncio.sleep(_SILENCE_S)
-        known = {*self._follower.holds, *(self._follower.seen.keys() & self._exact.keys())}
-        for service in sorted(service for service in known if any(self._sinks(service))):
-            if not self.is_current(service) and service not in self._waiting:
-                await self.ask(service)
+        pause, answered = _SILENCE_S, set[str]()
+        while True:
+            await asyncio.sleep(pause)
+            silent = [service for service in self._followed() if self._is_silent(service) and service not in answered]
+            if not silent:
+                return
+            for service in silent:
+                if await self._ask(service) != "silence":
+                    answered.add(service)
+            pause = min(2 * pause, _LONGEST_SILENCE_S)
+
+    def _followed(self) -> list[str]:
+        """Name the services that are followed, as far as they are known."""
+        known = self._exact.keys() | self._follower.holds.keys()
+        return sorted(service for service in known if any(self._sinks(service)))
+
+    def _is_silent(self, service: str) -> bool:
+        return not (self.is_current(service) or service in self._waiting or service in self._writing)
 
     def _subscribe_at_last(self) -> None:
         topics, self._without_key = self._without_key, []

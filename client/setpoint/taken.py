@@ -9,7 +9,7 @@ from setpoint.cache import Kept
 from setpoint.follower import Json, Order
 from setpoint_contracts.config import ConfigDocument
 
-_MEMBERS = ("service", "version", "revision", "epoch", "updated_at", "updated_by", "config", "deleted")
+_MEMBERS = frozenset({"service", "version", "revision", "epoch", "updated_at", "updated_by", "config", "deleted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,10 @@ class Feed(Protocol):
         """Whether there is a connection, or will be in a moment."""
 
     def is_current(self, service: str) -> bool:
-        """Whether there is a connection, and something of the service came since it was made."""
+        """Whether there is a connection, and something of the service came since it was made, or is said not to be."""
 
-    @property
-    def why_nothing(self) -> str:
-        """Why nothing came, in words."""
+    def why_nothing(self, service: str) -> str:
+        """Why nothing of a service was taken, in words."""
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run something until it is done, or until the client is closed."""
@@ -83,5 +82,6 @@ class Feed(Protocol):
 
 def document_of(held: Json) -> ConfigDocument:
     """Make the model of what the rules of a follower have let through; other members mean nothing to them."""
-    members: dict[str, Any] = {name: held.get(name) for name in _MEMBERS}
+    members: dict[str, Any] = {"updated_at": None, "updated_by": None}
+    members.update((name, member) for name, member in held.items() if name in _MEMBERS)
     return ConfigDocument.model_construct(**members)

@@ -110,7 +110,7 @@ async def test_a_service_that_never_was_has_the_defaults_at_once(client: Client,
     live = await client.bind(service, Stt, defaults=Stt(model="mine"), timeout=30)
     assert time.monotonic() - began < 10
     assert (live.value, live.source, live.version, live.document) == (Stt(model="mine"), "defaults", 0, None)
-    assert live.stale
+    assert not live.stale  # the daemon has said so
     changes = live.changes()
     await client.set(service, {"model": "small"})
     change = await soon(anext(changes))

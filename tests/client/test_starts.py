@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel
 
-from setpoint import NoConfig
+from setpoint import Client, NoConfig
 from setpoint_contracts import sign_detached
 from setpoint_contracts.keys import to_jwk
 from setpoint_contracts.signing import VerifyingKey
@@ -241,3 +241,39 @@ async def test_goes_on_when_the_cache_cannot_be_written(
         await client.set("stt", {"threads": 2})
         await eventually(lambda: live.value.threads == 2, "the change is applied")
     assert caplog.text.count("cannot be written") == 1
+
+
+async def test_starts_live_without_the_daemon(daemon: Daemon, client_of: ClientOf) -> None:
+    """The broker alone is enough to follow: documents and the daemon's key are retained there."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 2})
+    daemon.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value.threads, live.source, live.stale) == (2, "live", False)
+
+
+async def test_a_deletion_is_kept_too(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
+    """Who knows that a service was deleted starts with the defaults, and not with what was there before."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 2})
+        live = await client.bind("stt", Stt)
+        await client.delete("stt")
+        await eventually(lambda: live.source == "defaults", "the tombstone is applied")
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value, live.source, live.version) == (Stt(), "defaults", 2)
+        strict = await client.bind("stt", Strict, defaults=Strict(model="mine"))
+        assert (strict.value.model, strict.source) == ("mine", "defaults")
+
+
+async def test_says_why_there_is_nothing(daemon: Daemon, client_of: ClientOf, tmp_path: Path) -> None:
+    """With another key given than the daemon's, what is published counts for nothing, and the error says that."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"model": "small"})
+    other = {**to_jwk(Ed25519PrivateKey.generate().public_key()), "kid": "other"}
+    url = f"mqtt://{daemon.host}:{daemon.port}"
+    async with Client(url, keys=other, cache_dir=tmp_path / "other") as client:  # with a token it would ask
+        with pytest.raises(NoConfig, match="what came was ignored: no key that is pinned here signed it"):
+            await client.bind("stt", Strict, timeout=1)
