@@ -42,7 +42,7 @@ _WHY = {
     "unsigned": "it is not signed",
     "bad_signature": "no key that is pinned here signed it",
     "bad_document": "it is no document of that service",
-    "older": "it is older than what was taken before: a replay",
+    "older": "it is older than what was taken before",
     "other_key": "another key signed it than is pinned here; if the daemon has a new store, pin its new key",
 }
 

@@ -17,6 +17,7 @@ from setpoint_contracts import sign_detached
 from setpoint_contracts.keys import to_jwk
 from setpoint_contracts.signing import VerifyingKey
 from tests.brokers import Broker
+from tests.caller import calling
 from tests.client.conftest import ClientOf
 from tests.daemon import Daemon
 from tests.waiting import eventually, soon
@@ -266,6 +267,24 @@ async def test_a_deletion_is_kept_too(daemon: Daemon, own_broker: Broker, client
         assert (live.value, live.source, live.version) == (Stt(), "defaults", 2)
         strict = await client.bind("stt", Strict, defaults=Strict(model="mine"))
         assert (strict.value.model, strict.source) == ("mine", "defaults")
+
+
+async def test_a_start_finds_a_deletion_whose_tombstone_was_cleared(daemon: Daemon, client_of: ClientOf) -> None:
+    """The service was deleted while nobody ran, and nothing is retained of it any more: the daemon is asked."""
+    await bound_once(client_of, daemon)
+    topic = daemon.topics.updated("stt")
+    async with calling(daemon, None, topic) as admin:
+        await admin.ok("delete", {"service": "stt"})
+        while b"deleted" not in bytes((await admin.message(topic)).payload):
+            pass
+        daemon.stop()  # it would repair what is cleared before its time
+        await admin.mqtt.publish(topic, b"", qos=1, retain=True)
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt, timeout=0.1)
+        assert (live.value.model, live.source, live.stale) == ("small", "cache", True)
+        daemon.start()
+        await eventually(lambda: live.source == "defaults", "the tombstone is found")
+        assert (live.value, live.version, live.stale) == (Stt(), 2, False)
 
 
 async def test_says_why_there_is_nothing(daemon: Daemon, client_of: ClientOf, tmp_path: Path) -> None:
