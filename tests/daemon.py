@@ -206,6 +206,15 @@ NewDaemon = Callable[..., Daemon]
 """``Daemons.new``, as the fixture ``new_daemon`` gives it."""
 
 
+def restart(broker: Broker, daemon: Daemon) -> None:
+    """Stop the broker, kill the daemon, start both again, and wait until they are ready."""
+    broker.stop()
+    daemon.kill()
+    broker.start()
+    daemon.start()
+    daemon.wait_ready()
+
+
 def broker_settings(broker: Broker) -> dict[str, Any]:
     """Return the settings with which a daemon finds its broker."""
     if TLS:

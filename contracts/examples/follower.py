@@ -47,16 +47,16 @@ class Follower:
             return self._take_keys(topic, payload, jws)
         if not self.pinned:
             return "no_key"
-        if not any(_signed(jwk, topic, payload, jws) for jwk in self.pinned):
+        if not any(is_signed(jwk, topic, payload, jws) for jwk in self.pinned):
             return "bad_signature"
         return self._take_document(self._topics.updated_service(topic), _read(payload))
 
     def _take_keys(self, topic: str, payload: bytes, jws: str) -> str:
         if self.pinned:
-            return "known_key" if any(_signed(jwk, topic, payload, jws) for jwk in self.pinned) else "other_key"
+            return "known_key" if any(is_signed(jwk, topic, payload, jws) for jwk in self.pinned) else "other_key"
         found = _read(payload)
         keys = found.get("keys") if isinstance(found, dict) else None
-        signers = [jwk for jwk in keys if _signed(jwk, topic, payload, jws)] if isinstance(keys, list) else []
+        signers = [jwk for jwk in keys if is_signed(jwk, topic, payload, jws)] if isinstance(keys, list) else []
         self.pinned = [{name: signers[0][name] for name in ("kty", "crv", "kid", "x")}] if signers else []
         return "pinned" if signers else "other_key"
 
@@ -74,7 +74,7 @@ def _order(document: Json) -> tuple[int, int]:
     return document["epoch"], document["revision"]
 
 
-def _signed(jwk: Any, topic: str, payload: bytes, jws: str) -> bool:
+def is_signed(jwk: Any, topic: str, payload: bytes, jws: str) -> bool:
     """Whether this key made the signature; False also for what is no public Ed25519 JWK."""
     try:
         kind, kid, x = (jwk["kty"], jwk["crv"]), jwk["kid"], str(jwk["x"])
@@ -120,33 +120,36 @@ def go_through(path: Path) -> None:
 async def follow(url: str, state: Path, topics: Topics) -> None:
     """Follow all services on a broker, until it is lost (``aiomqtt.MqttError``)."""
     broker = urlsplit(url)
-    follower = _load(state, topics)
+    follower = load(state, topics)
     mqtt5 = aiomqtt.ProtocolVersion.V5  # 3.1.1 has no user properties, so no signatures
     async with aiomqtt.Client(broker.hostname or "127.0.0.1", broker.port or 1883, protocol=mqtt5) as client:
         await client.subscribe(topics.keys, qos=1)
         if follower.pinned:  # documents are asked for when there is a key to check them with: they are retained
             await client.subscribe(topics.all_updated, qos=1)
         async for message in client.messages:
-            outcome = follower.take(str(message.topic), bytes(message.payload), _signature(message))
+            outcome = follower.take(str(message.topic), bytes(message.payload), signature_of(message))
             if outcome in {"taken", "pinned"}:
-                _save(state, follower)  # before anybody acts on it
+                save(state, follower)  # before anybody acts on it
             if outcome == "pinned":
                 await client.subscribe(topics.all_updated, qos=1)
             _print(topic=str(message.topic), outcome=outcome, holds=follower.holds)
 
 
-def _signature(message: aiomqtt.Message) -> str | None:
+def signature_of(message: Any) -> str | None:
+    """Return the ``jws`` of a message of aiomqtt or paho; None when there is none, or more than one."""
     properties = getattr(message.properties, "UserProperty", [])
     signatures = [value for name, value in properties if name == JWS_USER_PROPERTY]
     return signatures[0] if len(signatures) == 1 else None
 
 
-def _load(state: Path, topics: Topics) -> Follower:
+def load(state: Path, topics: Topics) -> Follower:
+    """Make a follower that goes on from a file; one that knows nothing if the file is not there yet."""
     stored = json.loads(state.read_text("utf-8")) if state.exists() else {"pinned": [], "holds": {}}
     return Follower(stored["pinned"], stored["holds"], topics)
 
 
-def _save(state: Path, follower: Follower) -> None:
+def save(state: Path, follower: Follower) -> None:
+    """Keep what it has pinned and what it holds."""
     new = state.with_name(state.name + ".new")
     with new.open("w", encoding="utf-8") as file:
         json.dump({"pinned": follower.pinned, "holds": follower.holds}, file)
