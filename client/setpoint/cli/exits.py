@@ -1,0 +1,146 @@
+"""How the command line ends: its exit codes, and what it says of an error: one line what, one line what to do.
+
+The codes are for scripts and stay what they are. A code of the wire that is not known here ends as refused.
+"""
+
+import textwrap
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any
+
+import click
+
+
+class Exit(IntEnum):
+    """The exit codes, as client/cli.md documents them."""
+
+    OK = 0
+    DIFFERS = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    CONFLICT = 4
+    INVALID = 5
+    DENIED = 6
+    UNREACHABLE = 7
+    REFUSED = 8
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+CODES: dict[str, Exit] = {
+    "bad_request": Exit.INVALID,
+    "wrong_topic": Exit.INVALID,
+    "bad_reply_topic": Exit.INVALID,
+    "schema_invalid": Exit.INVALID,
+    "too_large": Exit.INVALID,
+    "expired": Exit.DENIED,
+    "clock_skew": Exit.DENIED,
+    "token_expired": Exit.DENIED,
+    "token_revoked": Exit.DENIED,
+    "forbidden": Exit.DENIED,
+    "not_found": Exit.NOT_FOUND,
+    "already_exists": Exit.CONFLICT,
+    "version_conflict": Exit.CONFLICT,
+    "idempotency_conflict": Exit.CONFLICT,
+    "unreachable": Exit.UNREACHABLE,
+    "not_applied": Exit.UNREACHABLE,
+    "configuration": Exit.USAGE,
+    "read_only": Exit.REFUSED,
+    "rate_limited": Exit.REFUSED,
+    "unavailable": Exit.REFUSED,
+    "internal": Exit.REFUSED,
+    "unknown_command": Exit.REFUSED,
+}
+"""The exit code of each error: of the wire's codes (section 4), and of those that the library has besides."""
+
+_TODO: dict[str, str] = {
+    "wrong_topic": "the daemon uses another topic prefix: give it with --prefix",
+    "bad_reply_topic": "choose one inside config/reply/ and the name of the token",
+    "expired": "compare the clocks: `setpoint doctor` shows the difference",
+    "clock_skew": "set this machine's clock: `setpoint doctor` shows the difference",
+    "token_expired": "ask an administrator for a new token (`setpoint token create`)",
+    "token_revoked": "ask an administrator for a new token (`setpoint token create`)",
+    "forbidden": "use another token (--token FILE), or ask an administrator for one that may",
+    "not_found": "`setpoint list` shows what there is",
+    "already_exists": "take another name, or replace it with --overwrite",
+    "idempotency_conflict": "leave --jti out: each new command needs one of its own",
+    "schema_invalid": "`setpoint schema get {service}` shows what it must fit",
+    "too_large": "make it smaller, or ask for less",
+    "unreachable": "`setpoint doctor` finds out why",
+    "not_applied": "`setpoint call applied` shows what each instance says",
+    "read_only": "an operator decides: `setpoint status` says why; reads work",
+    "rate_limited": "wait {retry_after_s} s, then try again",
+    "unavailable": "try again; if it stays so, look at the daemon's log and disk",
+    "internal": "try again; if it stays so, look at the daemon's log",
+    "unknown_command": "the daemon has no such command, perhaps because it is older; `setpoint info` lists all it has",
+}
+_SHOWN_ERRORS = 3
+
+
+class Failed(click.ClickException):
+    """Something that this command line itself refuses: what, what to do about it, and the exit code."""
+
+    def __init__(self, message: str, todo: str | None = None, code: Exit = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.todo = todo
+        self.ending = code
+
+
+def exit_code(code: str) -> Exit:
+    """Return the exit code of an error's code."""
+    return CODES.get(code, Exit.REFUSED)
+
+
+def told(code: str, message: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Say what an error is, and what to do about it; the latter is None when nobody knows."""
+    errors = details.get("errors") or []
+    shown = [_one_error(error) for error in errors[:_SHOWN_ERRORS]]
+    if shown and code in {"bad_request", "schema_invalid"}:
+        more = len(errors) - len(shown)
+        message = message.rstrip(".") if code == "schema_invalid" else "this does not fit"
+        message += ": " + "; ".join(shown) + (f"; and {more} more" if more else "")
+    return message, _todo(code, details)
+
+
+def _one_error(error: Mapping[str, Any]) -> str:
+    where = error.get("field") or error.get("pointer") or ""
+    return f"{where}: {error.get('message', '')}" if where else str(error.get("message", ""))
+
+
+def _todo(code: str, details: Mapping[str, Any]) -> str | None:
+    if code == "version_conflict":
+        current = details.get("current") or {}
+        service, version = current.get("service", "SERVICE"), current.get("version", "N")
+        return f"look at it (`setpoint get {service}`), then write with --expect {version}"
+    if code == "bad_request" and any(_is_expectation(error) for error in details.get("errors") or ()):
+        return "this daemon wants to know which version you have seen: give --expect N (0: it must not exist)"
+    if code == "not_found" and details.get("pruned"):
+        return "it was removed from the history: `setpoint history --versions` shows what is left"
+    if code == "not_found" and (details.get("current") or {}).get("deleted"):
+        current = details["current"]
+        return f"it is deleted: `setpoint history {current['service']} --versions` shows what there was"
+    if code == "too_large" and details.get("applied"):
+        return "it took effect, only the answer was too large: do not send it again"
+    text = _TODO.get(code)
+    return text.format_map(_Known(details)) if text else None
+
+
+def _is_expectation(error: Mapping[str, Any]) -> bool:
+    return str(error.get("field", "")).endswith("expected_version") and error.get("type") == "missing"
+
+
+class _Known(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return key.upper()
+
+
+def complain(message: str, todo: str | None = None) -> None:
+    """Print an error on standard error: what, and on a second line what to do."""
+    click.echo(f"setpoint: {_one_line(message)}", err=True)
+    if todo:
+        click.echo(f"  do: {_one_line(todo)}", err=True)
+
+
+def _one_line(text: str) -> str:
+    joined = " ".join(text.split())
+    return textwrap.shorten(joined, 2000, placeholder=" …") if len(joined) > 2000 else joined  # noqa: PLR2004 - a bound
