@@ -9,6 +9,7 @@ from setpoint.cli.connection import Session, ask, run
 from setpoint.cli.exits import Exit, Failed
 from setpoint.cli.options import Command, Options, Service, pass_options
 from setpoint.cli.output import Table, cell, form, is_terminal, show, typed
+from setpoint.cli.revealing import Secrets
 from setpoint.cli.times import Moment, local
 
 _WHOLE = frozenset({0, 1, 2})
@@ -40,48 +41,17 @@ def get(
     params = {"service": service, "key": key, "version": version, "revision": revision, "time": time}
     found = ask(options, "get", {**params, "reveal": reveal or None})
     if reveal:
-        found = revealed(options, found)
+        found = _with_secrets(options, found, key)
     show(options, found, document_table(found, key), raw=_raw(found, key))
 
 
-def revealed(options: Options, document: dict[str, Any]) -> dict[str, Any]:
-    """Put the values of secrets into a document that was asked for with ``reveal``, and warn who sees it."""
-    import json
-
-    from setpoint.cli.connection import signer
-    from setpoint_contracts import open_sealed
-    from setpoint_contracts.sealing import SECRETS_INFO
-
-    sealed = document.pop("secrets_jwe", None)
-    if sealed is None:
-        return document
-    if is_terminal(sys.stdout):
-        click.echo("setpoint: this shows secrets: mind who looks on, and what keeps what was printed", err=True)
-    secrets: dict[str, Any] = json.loads(open_sealed(signer(options)[2].signing_key(), SECRETS_INFO, sealed))
-    for pointer, value in secrets.items():
-        put(document["config"], pointer, value)
-    if "value" in document:
-        key = _key_of(document)
-        document["value"] = document["config"][key] if key is not None else document["value"]
-    return document
-
-
-def _key_of(document: dict[str, Any]) -> str | None:
-    ctx = click.get_current_context(silent=True)
-    key = ctx.params.get("key") if ctx is not None else None
-    return key if key in document["config"] else None
-
-
-def put(config: dict[str, Any], pointer: str, value: Any) -> None:
-    """Put a value at a JSON Pointer (RFC 6901) whose place is there."""
-    *parents, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
-    place: Any = config
-    for part in parents:
-        place = place[int(part)] if isinstance(place, list) else place[part]
-    if isinstance(place, list):
-        place[int(last)] = value
-    else:
-        place[last] = value
+def _with_secrets(options: Options, document: dict[str, Any], key: str | None) -> dict[str, Any]:
+    """Put the values of secrets where they belong, and warn who shows them on a terminal."""
+    if document.get("secrets_jwe") is not None and is_terminal(sys.stdout):
+        click.echo("setpoint: this shows secrets: mind who looks on, and what keeps what is shown", err=True)
+    config = Secrets(options).put_into(document)
+    shown = {name: value for name, value in document.items() if name != "secrets_jwe"}
+    return shown | ({} if key is None else {"value": config[key]})
 
 
 def document_table(document: dict[str, Any], key: str | None = None) -> Table:

@@ -60,6 +60,8 @@ def edit(options: Options, service: str, editor: str | None, reason: str | None,
                 done := work.written(config, reason=reason, dry_run=dry_run, quiet=quiet)
             ):
                 break
+        else:
+            raise Failed(f"nothing that can be written in {_MOST_ROUNDS} rounds", None, Exit.INVALID)
     if done is not None:
         finish(options, [done])
 
