@@ -84,14 +84,17 @@ class Session:
         return found
 
 
-def run(options: Options, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-    """Open a client, do the work with it, and close it. Raises ``Refused``, ``Failed`` or ``KeyboardInterrupt``."""
+def run(options: Options, work: Callable[[Session], Coroutine[Any, Any, T]], *, patient: bool = False) -> T:
+    """Open a client, do the work with it, and close it. Raises ``Refused``, ``Failed`` or ``KeyboardInterrupt``.
+
+    ``patient``: the work waits for a connection as long as it takes, and whoever runs it should know.
+    """
     from setpoint.errors import SetpointError
 
     async def main() -> T:
         if options.print_mqtt:
             return await work(Session(options, None))
-        async with _open(options) as session:
+        async with _open(options, patient=patient) as session:
             return await work(session)
 
     try:
@@ -106,9 +109,10 @@ def ask(options: Options, command: str, params: Params | None = None) -> Json:
 
 
 @contextlib.asynccontextmanager
-async def _open(options: Options) -> AsyncIterator[Session]:
+async def _open(options: Options, *, patient: bool) -> AsyncIterator[Session]:
     async with new_client(options) as client:
-        telling = asyncio.create_task(_tell_if_away(client, options.timeout_s), name="tell if away")
+        limit_s = None if patient else options.timeout_s
+        telling = asyncio.create_task(_tell_if_away(client, limit_s), name="tell if away")
         try:
             yield Session(options, client)
         finally:
@@ -116,12 +120,14 @@ async def _open(options: Options) -> AsyncIterator[Session]:
             await asyncio.gather(telling, return_exceptions=True)
 
 
-async def _tell_if_away(client: "Client", timeout_s: float) -> None:
-    """Tell somebody who waits at a terminal what for."""
+async def _tell_if_away(client: "Client", limit_s: float | None) -> None:
+    """Tell somebody who waits at a terminal, and whoever waits without a limit, what for."""
     await asyncio.sleep(_PATIENCE_S)
-    if not client.is_connected and is_terminal(sys.stderr) and timeout_s > _PATIENCE_S:
+    told = limit_s is None or (limit_s > _PATIENCE_S and is_terminal(sys.stderr))
+    if told and not client.is_connected:
         why = client._link.last_error or "it does not answer"  # noqa: SLF001 - the library's own part of this package
-        click.echo(f"no connection to the broker yet ({why}); trying for {timeout_s:g} s", err=True)
+        how_long = "until there is one" if limit_s is None else f"for {limit_s:g} s"
+        click.echo(f"no connection to the broker yet ({why}); trying {how_long}", err=True)
 
 
 def new_client(options: Options) -> "Client":

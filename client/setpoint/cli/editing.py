@@ -186,15 +186,9 @@ def _after_conflict(service: str, base: Base, mine: Json, text: str, current: Js
 
 
 def _changes(before: Json, after: Json) -> list[str]:
-    found: list[Json] = []
-    for key in sorted(before.keys() | after.keys()):
-        if key not in after:
-            found.append({"op": "remove", "path": f"/{key}", "old": before[key]})
-        elif key not in before:
-            found.append({"op": "add", "path": f"/{key}", "new": after[key]})
-        elif not same(before[key], after[key]):
-            found.append({"op": "replace", "path": f"/{key}", "old": before[key], "new": after[key]})
-    return [f"  {line}" for line in diffs.lines(found)]
+    from setpoint_contracts.difference import differences
+
+    return [f"  {line}" for line in diffs.lines(differences(before, after))]
 
 
 def _read(text: str) -> Json:

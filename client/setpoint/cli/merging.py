@@ -28,9 +28,9 @@ def _merged(base: Json, mine: Json, theirs: Json, path: str, both: list[str]) ->
 
 
 def _one(base: Any, mine: Any, theirs: Any, place: str, both: list[str]) -> Any:
-    if same(mine, base) or same(mine, theirs):
+    if _unchanged(base, mine) or _unchanged(mine, theirs):
         return theirs
-    if same(theirs, base):
+    if _unchanged(base, theirs):
         return mine
     if isinstance(mine, dict) and isinstance(theirs, dict):
         return _merged(base if isinstance(base, dict) else {}, mine, theirs, place, both)
@@ -38,13 +38,14 @@ def _one(base: Any, mine: Any, theirs: Any, place: str, both: list[str]) -> Any:
     return mine
 
 
+def _unchanged(one: Any, other: Any) -> bool:
+    if one is _MISSING or other is _MISSING:
+        return one is other
+    return same(one, other)
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two values are the same JSON."""
-    # In Python 1 is True; in JSON it is not.
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
+    from setpoint_contracts import strictjson
+
+    return strictjson.canonical(one) == strictjson.canonical(other)
