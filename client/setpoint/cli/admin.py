@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from setpoint.cli.connection import Session, ask, run
-from setpoint.cli.options import Command, Group, Options, Service, pass_options
+from setpoint.cli.options import Command, Group, Number, Options, Service, pass_options
 from setpoint.cli.output import Table, show, show_json, typed
 from setpoint.cli.times import Moment, local
 from setpoint.cli.tools import members
@@ -78,7 +78,7 @@ def _show_one(options: Options, found: dict[str, Any], what: str) -> None:
 @click.option("--service", type=Service(), metavar="SERVICE", help="Only what was done to this one.")
 @click.option("--since", type=Moment(), metavar="TIME", help="From this time on: RFC 3339, local, or 2h ago as 2h.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Before this time.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, metavar="N", help="At most so many. [100]")
+@click.option("--limit", type=Number(1), default=100, metavar="N", help="At most so many. [100]")
 @pass_options
 def audit(
     options: Options,

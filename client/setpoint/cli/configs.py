@@ -7,7 +7,7 @@ import click
 
 from setpoint.cli.connection import Session, ask, run
 from setpoint.cli.exits import Exit, Failed
-from setpoint.cli.options import Command, Options, Service, pass_options
+from setpoint.cli.options import Command, Number, Options, Service, pass_options
 from setpoint.cli.output import Table, cell, form, is_terminal, show, typed
 from setpoint.cli.revealing import Secrets
 from setpoint.cli.times import Moment, local
@@ -18,8 +18,8 @@ _WHOLE = frozenset({0, 1, 2})
 @click.command("get", cls=Command)
 @click.argument("service", type=Service())
 @click.option("--key", metavar="KEY", help="Only the value of this top-level key.")
-@click.option("--version", type=click.IntRange(min=1), metavar="N", help="As of this version.")
-@click.option("--revision", type=click.IntRange(min=0), metavar="N", help="As of this revision of the store.")
+@click.option("--version", type=Number(1), metavar="N", help="As of this version.")
+@click.option("--revision", type=Number(0), metavar="N", help="As of this revision of the store.")
 @click.option("--time", type=Moment(), metavar="TIME", help="As of this time: RFC 3339, a local time, or 2h ago as 2h.")
 @click.option("--reveal", is_flag=True, help="Show the values of secrets.")
 @pass_options
@@ -82,7 +82,7 @@ def _raw(document: dict[str, Any], key: str | None) -> str:
 
 @click.command("list", cls=Command)
 @click.argument("prefix", default="")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. [all]")
+@click.option("--limit", type=Number(1), metavar="N", help="At most so many. [all]")
 @pass_options
 def list_(options: Options, prefix: str, limit: int | None) -> None:
     """List services, or those whose name begins with PREFIX."""
@@ -103,7 +103,7 @@ def list_(options: Options, prefix: str, limit: int | None) -> None:
 @click.command("search", cls=Command)
 @click.argument("query")
 @click.option("--service", type=Service(), metavar="SERVICE", help="Only in the config of this one.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, metavar="N", help="At most so many. [100]")
+@click.option("--limit", type=Number(1, 1000), default=100, metavar="N", help="At most so many. [100]")
 @pass_options
 def search(options: Options, query: str, service: str | None, limit: int) -> None:
     """Find keys that have QUERY in their name or value, whatever the case of its letters."""

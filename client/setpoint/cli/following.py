@@ -13,7 +13,7 @@ from setpoint.cli import diffs
 from setpoint.cli.configs import heading
 from setpoint.cli.connection import Session, run
 from setpoint.cli.exits import complain
-from setpoint.cli.options import Command, Options, Service, pass_options
+from setpoint.cli.options import Command, Number, Options, Service, pass_options
 from setpoint.cli.output import Table, form, show, show_json_line, show_table, show_yaml
 from setpoint.cli.times import local
 
@@ -28,7 +28,7 @@ _POLITE_S = 5.0
 @click.argument("pattern", type=Service(), metavar="SERVICE|GLOB")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @click.option("--changes-only", is_flag=True, help="Pass over what there is already; begin with the next change.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many.")
+@click.option("--count", type=Number(1), metavar="N", help="End after so many.")
 @pass_options
 def watch(options: Options, pattern: str, command: tuple[str, ...], count: int | None, *, changes_only: bool) -> None:
     """Follow SERVICE, or all that GLOB matches ('stt*'), until Ctrl-C: the current config first, then each newer one.
@@ -168,7 +168,7 @@ class Share(click.ParamType[float]):
 @click.option(
     "--applied", type=Share(), default="100%", metavar="SHARE", help="Of the known instances, e.g. 50%. [100%]"
 )
-@click.option("--version", type=click.IntRange(min=1), metavar="N", help="At least this version. [the newest]")
+@click.option("--version", type=Number(1), metavar="N", help="At least this version. [the newest]")
 @pass_options
 def wait(options: Options, service: str, applied: float, version: int | None) -> None:
     """Wait until instances of SERVICE report that they run a version; at most --timeout (30 s unless it is given).

@@ -4,6 +4,7 @@ These options may stand before the command or behind it. What is not given comes
 environment (``setpoint.cli.contexts`` says in which order).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,26 @@ from click.shell_completion import CompletionItem
 FORMS = ("table", "json", "yaml", "raw")
 DEFAULT_TIMEOUT_S = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Number(click.ParamType[float]):
+    """A number within bounds; click's own writes them behind every option, where nobody needs them."""
+
+    name = "number"
+
+    def __init__(self, least: float, most: float | None = None, of: type[int | float] = int) -> None:
+        self._least, self._most, self._of = least, most, of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read the number."""
+        try:
+            found = self._of(value)
+        except ValueError:
+            self.fail(f"{value!r} is no {'whole number' if self._of is int else 'number'}", param, ctx)
+        if not self._least <= found <= (math.inf if self._most is None else self._most):
+            until = "" if self._most is None else f" and at most {self._most}"
+            self.fail(f"{value} is out of range: it is at least {self._least}{until}", param, ctx)
+        return found
 
 
 @dataclass
@@ -81,7 +102,7 @@ def _common() -> list[click.Option]:
         click.Option(
             ["--timeout"],
             metavar="SECONDS",
-            type=click.FloatRange(0, 86_400),
+            type=Number(0, 86_400, of=float),
             expose_value=False,
             callback=_keep,
             help=f"How long to wait for an answer. [{DEFAULT_TIMEOUT_S:g}]",
@@ -136,7 +157,7 @@ def format_options(
     command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, common: list[click.Option]
 ) -> None:
     """Write a command's own options, then the common ones in a section of their own."""
-    own = [param for param in command.params if param not in common]
+    own = [param for param in command.params if isinstance(param, click.Option) and param not in common]
     for title, params in (("Options", [*own, *_help_of(command, ctx)]), ("Connection and output", common)):
         records = [record for param in params if (record := param.get_help_record(ctx)) is not None]
         if records:
@@ -209,7 +230,7 @@ def expect(command: F) -> F:
     """Add ``--expect``."""
     return click.option(
         "--expect",
-        type=click.IntRange(min=0),
+        type=Number(0),
         metavar="N",
         help="Write only if the service is at version N; 0: only if there is none.",
     )(command)

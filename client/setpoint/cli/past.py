@@ -1,6 +1,8 @@
 """``setpoint diff``, ``history`` and ``restore``: how configs came to be what they are, and the way back."""
 
+import itertools
 import re
+import sys
 from typing import Any
 
 import click
@@ -8,8 +10,8 @@ import click
 from setpoint.cli import diffs
 from setpoint.cli.connection import Session, run
 from setpoint.cli.exits import Exit
-from setpoint.cli.options import Command, Options, Service, pass_options, reason
-from setpoint.cli.output import Table, form, show, typed
+from setpoint.cli.options import Command, Number, Options, Service, pass_options, reason
+from setpoint.cli.output import Table, cell, form, is_terminal, show, typed
 from setpoint.cli.times import Moment, local
 from setpoint.cli.writing import carry_out, finish
 
@@ -91,7 +93,7 @@ def _title(found: dict[str, Any]) -> str:
 @click.option("--user", metavar="NAME", help="Only what this principal changed.")
 @click.option("--since", type=Moment(), metavar="TIME", help="From this time on: RFC 3339, local, or 2h ago as 2h.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Before this time.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help=f"At most so many. [{_DEFAULT_ENTRIES}]")
+@click.option("--limit", type=Number(1), metavar="N", help=f"At most so many. [{_DEFAULT_ENTRIES}]")
 @pass_options
 def history(
     options: Options,
@@ -116,9 +118,22 @@ def history(
         return await session.pages("history/query", params, "entries", "before", limit or _DEFAULT_ENTRIES)
 
     entries = run(options, work)
+    if form(options) == "table" and is_terminal(sys.stdout):
+        _tell(entries)
+        return
     columns = ("WHEN", "SERVICE", "VERSION", "CHANGE", "BY", "REASON")
     rows = [_row(entry) for entry in entries]
     show(options, {"entries": entries}, Table(columns, rows, whole=frozenset({0})))
+
+
+def _tell(entries: list[dict[str, Any]]) -> None:
+    """Print entries as the differences that versions made, each under its head: a table would be too narrow."""
+    for _, group in itertools.groupby(entries, lambda entry: (entry["service"], entry["version"])):
+        changes = list(group)
+        first = changes[0]
+        head = f"{first['service']} version {first['version']} · {local(first['changed_at'])} · {first['changed_by']}"
+        found = [{**change, "path": f"/{change['key']}"} for change in reversed(changes)]
+        diffs.tell(head + (f" · {cell(first['reason'])}" if first["reason"] else ""), found, err=False)
 
 
 def _row(entry: dict[str, Any]) -> tuple[Any, ...]:
@@ -157,8 +172,8 @@ def _versions(options: Options, service: str, limit: int) -> None:
 @click.command("restore", cls=Command)
 @click.argument("services", nargs=-1, type=Service(), metavar="[SERVICE]...")
 @click.option("--all", "everything", is_flag=True, help="All services that the store knows.")
-@click.option("--version", type=click.IntRange(min=1), metavar="N", help="To this version, of one service.")
-@click.option("--revision", type=click.IntRange(min=0), metavar="N", help="To what was at this revision of the store.")
+@click.option("--version", type=Number(1), metavar="N", help="To this version, of one service.")
+@click.option("--revision", type=Number(0), metavar="N", help="To what was at this revision of the store.")
 @click.option(
     "--time", type=Moment(), metavar="TIME", help="To what was at this time: RFC 3339, local, or 2h ago as 2h."
 )

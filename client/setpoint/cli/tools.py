@@ -7,7 +7,7 @@ import click
 
 from setpoint.cli.connection import ask, signer
 from setpoint.cli.exits import Failed
-from setpoint.cli.options import Command, Options, pass_options
+from setpoint.cli.options import Command, Number, Options, pass_options
 from setpoint.cli.output import Table, cell, is_terminal, show, typed
 from setpoint.cli.values import json_object
 
@@ -39,7 +39,7 @@ def _short(value: Any) -> str:
 @click.argument("command")
 @click.argument("params", required=False)
 @click.option("--jti", metavar="ID", help="The request's id, under which it takes effect once. [a random one]")
-@click.option("--lifetime", type=click.FloatRange(1, 86_400), default=60.0, metavar="SECONDS", help="[60]")
+@click.option("--lifetime", type=Number(1, 86_400, of=float), default=60.0, metavar="SECONDS", help="[60]")
 @click.option("--reply-to", metavar="TOPIC", help="Where to answer. [config/reply/NAME/JTI]")
 @click.option("--no-reply", is_flag=True, help="Ask for no answer.")
 @pass_options
