@@ -81,14 +81,14 @@ def _raw(document: dict[str, Any], key: str | None) -> str:
 
 
 @click.command("list", cls=Command)
-@click.argument("prefix", default="")
+@click.argument("begin", default="", metavar="[PREFIX]")
 @click.option("--limit", type=Number(1), metavar="N", help="At most so many. [all]")
 @pass_options
-def list_(options: Options, prefix: str, limit: int | None) -> None:
+def list_(options: Options, begin: str, limit: int | None) -> None:
     """List services, or those whose name begins with PREFIX."""
 
     async def work(session: Session) -> list[dict[str, Any]]:
-        return await session.pages("list", {"prefix": prefix}, "services", "after", limit)
+        return await session.pages("list", {"prefix": begin}, "services", "after", limit)
 
     services = run(options, work)
     rows = [
@@ -97,7 +97,7 @@ def list_(options: Options, prefix: str, limit: int | None) -> None:
     table = Table(("SERVICE", "VERSION", "KEYS", "UPDATED", "BY"), rows, styles={0: "bold"}, whole=frozenset({3}))
     show(options, {"services": services}, table, raw=[one["service"] for one in services])
     if not services and form(options) == "table":
-        click.echo("no services" + (f" begin with {prefix}" if prefix else " yet"), err=True)
+        click.echo("no services" + (f" begin with {begin}" if begin else " yet"), err=True)
 
 
 @click.command("search", cls=Command)

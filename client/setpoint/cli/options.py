@@ -7,7 +7,6 @@ environment (``setpoint.cli.contexts`` says in which order).
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -198,21 +197,7 @@ class Profile(click.ParamType[str]):
 
 
 def _options_of(ctx: click.Context) -> Options:
-    # While a shell completes, no callback has run: the options are still in the contexts, given but not yet kept.
-    options = Options()
-    for context in (*_parents(ctx), ctx):
-        for name in vars(options):
-            if (value := context.params.get(name)) is not None:
-                setattr(options, name, value)
-    return options
-
-
-def _parents(ctx: click.Context) -> list[click.Context]:
-    found: list[click.Context] = []
-    while ctx.parent is not None:
-        ctx = ctx.parent
-        found.insert(0, ctx)
-    return found
+    return ctx.find_object(Options) or Options()
 
 
 def reason(command: F) -> F:
@@ -234,8 +219,3 @@ def expect(command: F) -> F:
         metavar="N",
         help="Write only if the service is at version N; 0: only if there is none.",
     )(command)
-
-
-def private_file(path: str | None) -> Path | None:
-    """Return a path with the home directory written out."""
-    return None if path is None else Path(path).expanduser()
