@@ -74,7 +74,7 @@ def settle(
     env = environment.get
     return Settings(
         broker=_broker(url or env("SETPOINT_BROKER_URL") or DEFAULT_URL, tls, environment),
-        token=_token(token if token is not None else env("SETPOINT_TOKEN")),
+        token=_token(token if token is not None else env("SETPOINT_TOKEN") or None),
         topics=Topics(_prefix(topic_prefix if topic_prefix is not None else env("SETPOINT_TOPIC_PREFIX", ""))),
         cache_dir=Path(cache_dir) if cache_dir is not None else _cache_dir(environment),
         instance=_instance(instance or env("SETPOINT_INSTANCE")),

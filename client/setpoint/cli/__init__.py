@@ -1,5 +1,7 @@
 """``setpoint``, the command line: everything that the library does, for people and for scripts."""
 
+_INTERRUPTED = 128 + 2  # as a shell reports a process that SIGINT ended
+
 
 def main() -> int:
     """Run the command line of this process and return its exit code."""
@@ -10,6 +12,8 @@ def main() -> int:
 
         sys.stderr.write("setpoint: the command line is not installed\n  do: pip install 'setpoint[cli]'\n")
         return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     from setpoint.cli.app import run
 
     return run()

@@ -143,7 +143,6 @@ def _run() -> int:  # noqa: PLR0911 - each way to end is one
     except click.ClickException as error:
         return _misused(error)
     except (click.Abort, KeyboardInterrupt):
-        click.echo(err=True)  # behind the ^C of a terminal
         return Exit.INTERRUPTED
     except OSError as error:
         named = f"{error.filename}: " if isinstance(error.filename, str) else ""

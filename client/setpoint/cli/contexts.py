@@ -80,11 +80,9 @@ def names() -> list[str]:
 
 def _read() -> dict[str, Any]:
     """Read the file: ``contexts`` by name, and which is ``current``."""
-    import tomllib
-
     file = path()
     try:
-        content = tomllib.loads(file.read_text("utf-8"))
+        content = _parsed(file.read_text("utf-8"))
     except FileNotFoundError:
         content = {}
     except (OSError, ValueError) as error:
@@ -96,6 +94,12 @@ def _read() -> dict[str, Any]:
     if not fits or not (current is None or isinstance(current, str)):
         raise Failed(f"{file} is not as `setpoint context` writes it", "mend or remove it", Exit.USAGE)
     return {"current": current, "contexts": contexts}
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(text)
 
 
 def _is_context(context: Any) -> bool:

@@ -102,8 +102,16 @@ def _yaml(text: bytes, where: str) -> Any:
 
 def to_yaml(value: Any) -> str:
     """Write YAML that versions 1.1 and 1.2 read alike: what either takes for something else than text is quoted."""
+    text = _dumped(value, allow_unicode=True)
+    # What steers a terminal, or turns the order of letters, is escaped; then all that is not ASCII is.
+    return text if text.replace("\n", "").isprintable() else _dumped(value, allow_unicode=False)
+
+
+def _dumped(value: Any, *, allow_unicode: bool) -> str:
     import yaml
 
     from setpoint.cli.yaml12 import Dumper
 
-    return yaml.dump(value, Dumper=Dumper, allow_unicode=True, sort_keys=False, default_flow_style=False, width=120)
+    return yaml.dump(
+        value, Dumper=Dumper, allow_unicode=allow_unicode, sort_keys=False, default_flow_style=False, width=120
+    )

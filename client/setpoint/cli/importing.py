@@ -6,7 +6,8 @@ Rules:
 - Configs are written in batches, each of which is one ``apply``: all of it or nothing. What is as it should be already
   makes no version. So an import that was interrupted is run again, and passes over what is there.
 - A schema that makes secrets comes before everything else, so that no value of one is ever published; any other comes
-  last, so that configs and profiles that do not fit it are kept, too.
+  last, so that configs and profiles that do not fit it are kept, too. One that is there and in their way is taken away
+  for that long.
 - A profile can only be saved from what services hold. So services are brought to what it holds, it is saved, and at the
   end they are brought to their configs. Followers would see that pass by: of services that were there before, it is
   done with ``--force`` only. Which ones that are stands in FILE.importing until the import is through.
@@ -94,6 +95,7 @@ class _Import:
         self._found, self._traces, self._reason, self._force = found, traces, reason, force
         self._most_bytes = 0
         self._changed: set[str] = set()
+        self._lifted: set[str] = set()
         self._counts = {f"{kind}s": {"all": len(found.entries[kind]), "changed": 0} for kind in reversed(archive.KINDS)}
 
     async def preview(self, session: Session) -> Json:
@@ -135,7 +137,9 @@ class _Import:
                 show(done)
         await self._set_configs(session)
         await self._remove_passing(session, there)
-        await self._set_schemas(session, {k: v for k, v in self._found.schemas.items() if k not in concealing})
+        await self._set_schemas(
+            session, {name: one for name, one in self._found.schemas.items() if name not in concealing}
+        )
         self._traces.remove()
         return self._counted()
 
@@ -211,6 +215,8 @@ class _Import:
             if error.code == "too_large" and error.details.get("applied"):  # only its answer was
                 self._changed.update(change["service"] for change in batch)
                 return {"results": []}
+            if not dry_run and error.code == "schema_invalid" and await self._lift(session, error.details["service"]):
+                return await self._apply(session, batch)
             if error.index is None:
                 raise
             told = Refused(error)
@@ -218,6 +224,18 @@ class _Import:
             raise Failed(f"{batch[error.index]['service']}: {told.format_message()}", todo, told.ending) from None
         self._changed.update(one["service"] for one in found["results"] if one.get("changed"))
         return found
+
+    async def _lift(self, session: Session, service: str) -> bool:
+        """Remove a schema that is set at the end anyway, and of which nothing is a secret; whether that was done."""
+        coming = self._found.schemas.get(service)
+        if coming is None or archive.conceals(coming) or service in self._lifted:
+            return False
+        self._lifted.add(service)
+        current = await all_or_none(session.call("schema/get", {"service": service}), "not_found")
+        if current is None or archive.conceals(current["schema"]):
+            return False
+        await session.call("schema/delete", {"service": service})
+        return True
 
     def _counted(self) -> Json:
         self._counts["configs"]["changed"] = len(self._changed & set(self._found.configs))

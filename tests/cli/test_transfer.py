@@ -1,0 +1,201 @@
+"""Export and import: the same state is the same file, nothing is half done, and secrets stay where they are."""
+
+import csv
+import io
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from setpoint.cli.archive import batches, redacted_in
+from tests.cli.command import Setpoint
+from tests.daemon import NewDaemon
+
+SECRET_SCHEMA = {"properties": {"password": {"type": "string", "writeOnly": True}}}
+NewSetpoint = Callable[[], Setpoint]
+
+
+@pytest.fixture
+def new_setpoint(new_daemon: NewDaemon, tmp_path: Path) -> NewSetpoint:
+    """Run `setpoint` for a daemon with an empty store, all in one home."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return lambda: Setpoint(new_daemon(), home)
+
+
+def _fill(setpoint: Setpoint) -> None:
+    """Put into a store what an export has to keep: profiles of what was, a deleted service, a config out of schema."""
+    calls: list[tuple[str, dict[str, Any]]] = [
+        (
+            "apply",
+            {"changes": [_set("stt", {"model": "a", "n": 1}), _set("tts", {"voice": "x"}), _set("old", {"z": 1})]},
+        ),
+        ("profile/save", {"name": 'Früh / "eins"', "description": "what was\nfirst"}),
+        ("apply", {"changes": [_set("stt", {"n": 2, "model": "b", "deep": {"y": [1.5, None]}}), _delete("old")]}),
+        ("profile/save", {"name": "two", "services": ["tts"]}),
+        ("schema/set", {"service": "stt", "schema": {"properties": {"n": {"type": "string"}}}, "force": True}),
+        ("schema/set", {"service": "unborn", "schema": {"type": "object"}}),
+    ]
+    for command, params in calls:
+        setpoint.ok("call", command, "-", stdin=json.dumps(params))
+
+
+def _set(service: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {"op": "set", "service": service, "config": config}
+
+
+def _delete(service: str) -> dict[str, Any]:
+    return {"op": "delete", "service": service}
+
+
+def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: NewSetpoint) -> None:
+    """Byte for byte: configs, profiles of what was, schemas that configs do not fit; and again changes nothing."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    assert "2 profiles, 2 configs" in one("export", "one.jsonl").stderr
+    file = one.home / "one.jsonl"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    head, *lines = file.read_text("utf-8").splitlines()
+    assert json.loads(head) == {"format": "setpoint-export", "version": 1, "secrets": "none"}
+    assert [(json.loads(line)["kind"], json.loads(line)["name"]) for line in lines] == [
+        *(("schema", "stt"), ("schema", "unborn"), ("profile", 'Früh / "eins"'), ("profile", "two")),
+        *(("config", "stt"), ("config", "tts")),
+    ]
+    tried = other("import", "one.jsonl", "--dry-run", "-o", "json")
+    assert json.loads(tried.stdout)["configs"] == {"all": 2, "changed": 2}
+    assert other.ok("list", "-o", "raw") == ""
+    other.ok("import", "one.jsonl", "--reason", "moving")
+    assert other.ok("export", "-") == file.read_text("utf-8")
+    again = json.loads(other.ok("import", "one.jsonl", "-o", "json"))
+    assert {kind: found["changed"] for kind, found in again.items()} == {"configs": 0, "profiles": 0, "schemas": 0}
+    assert not list(one.home.glob("*.part")) + list(one.home.glob("*.importing"))
+
+
+def test_secrets_are_exported_on_demand_only(new_setpoint: NewSetpoint) -> None:
+    """Without --reveal no value is in the file, and it is refused; with it all is kept, and sealed again."""
+    one, other = new_setpoint(), new_setpoint()
+    one.ok("schema", "set", "mail", "-", stdin=json.dumps(SECRET_SCHEMA))
+    one.ok("set", "mail", "password=first", "host=h", "-q")
+    one.ok("profile", "save", "before")
+    one.ok("patch", "mail", "password=second", "-q")
+    one.ok("set", "plain", "a=1", "-q")
+    one.ok("export", "redacted.jsonl")
+    one.ok("export", "revealed.jsonl", "--reveal")
+    redacted, revealed = ((one.home / f"{name}.jsonl").read_text("utf-8") for name in ("redacted", "revealed"))
+    assert "first" not in redacted
+    assert "second" not in redacted
+    assert '"secrets":"revealed"' in revealed
+    said = other.refused(5, "import", "redacted.jsonl")
+    assert "profile before, config mail" in said
+    assert "--reveal" in said
+    assert other.ok("list", "-o", "raw") == ""
+    skipped = other("import", "redacted.jsonl", "--skip-redacted")
+    assert "left out: config mail" in skipped.stderr
+    assert other.ok("list", "-o", "raw") == "plain\n"
+    watch = other.start("watch", "mail", "--count", 1, "-o", "json")
+    tried = other("import", "revealed.jsonl", "--dry-run")
+    assert "second" not in tried.stdout + tried.stderr
+    other.ok("import", "revealed.jsonl")
+    published, _ = watch.communicate(timeout=30)
+    assert redacted_in(json.loads(published)["config"])
+    other.ok("export", "again.jsonl", "--reveal")
+    assert (one.home / "again.jsonl").read_text("utf-8") == revealed
+    one.refused(2, "export", "-", "--reveal")
+
+
+def test_live_services_are_not_led_through_profiles(new_setpoint: NewSetpoint) -> None:
+    """Followers of a service that is there would see what a profile holds: that takes --force, or no profiles."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    one.ok("export", "one.jsonl")
+    other.ok("set", "stt", "mine=1", "-q")
+    assert "followers would see it" in other.refused(4, "import", "one.jsonl")
+    assert other.ok("get", "stt", "-o", "raw") == '{"mine":1}\n'
+    assert json.loads(other.ok("import", "one.jsonl", "--no-profiles", "-o", "json"))["configs"]["changed"] == 2
+    other.ok("import", "one.jsonl", "--force")
+    assert other.ok("export", "-") == (one.home / "one.jsonl").read_text("utf-8")
+
+
+def test_an_import_that_was_stopped_goes_on(new_setpoint: NewSetpoint) -> None:
+    """One that ended in its middle is run again: what is there is passed over, and the result is the same."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    one.ok("export", "one.jsonl")
+    file = one.home / "one.jsonl"
+    lines = file.read_text("utf-8").splitlines(keepends=True)
+    spoilt = {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}
+    file.write_text("".join([*lines, json.dumps(spoilt) + "\n"]), "utf-8")
+    other.refused(5, "import", "one.jsonl")  # the profiles are in by then
+    assert (one.home / "one.jsonl.importing").exists()
+    file.write_text("".join(lines), "utf-8")
+    other.ok("import", "one.jsonl")
+    assert other.ok("export", "-") == file.read_text("utf-8")
+    assert not (one.home / "one.jsonl.importing").exists()
+
+
+def test_an_export_that_was_stopped_goes_on_at_its_revision(new_setpoint: NewSetpoint) -> None:
+    """What was written meanwhile is not in it, for the file holds one state; a half line is read anew."""
+    one = new_setpoint()
+    one.ok("apply", "-", "-q", stdin=json.dumps({f"svc-{n}": {"a": n} for n in range(5)}))
+    status = json.loads(one.ok("status", "-o", "json"))
+    begun = {"store_id": status["store_id"], "reveal": False, "revision": status["revision"]}
+    lines = [json.dumps(begun), '{"config":{"a":0},"kind":"config","name":"svc-0"}', '{"config":{"a":1},"ki']
+    (one.home / "x.jsonl.part").write_text("\n".join(lines), "utf-8")
+    one.ok("apply", "-", "-q", stdin=json.dumps({f"svc-{n}": {"a": n + 10} for n in range(7)}))
+    assert "going on" in one("export", "x.jsonl").stderr
+    found = [json.loads(line) for line in (one.home / "x.jsonl").read_text("utf-8").splitlines()[1:]]
+    assert [(one["name"], one["config"]["a"]) for one in found] == [(f"svc-{n}", n) for n in range(5)]
+    one.ok("export", "x.jsonl")
+    assert len((one.home / "x.jsonl").read_text("utf-8").splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "is empty"),
+        ("not json\n", "line 1: not JSON"),
+        ('{"format":"other"}\n', "is no export"),
+        ('{"format":"setpoint-export","version":2}\n', "a later format"),
+        ('{"format":"setpoint-export","version":1}\n{"kind":"what","name":"x"}\n', "line 2: neither"),
+        (
+            '{"format":"setpoint-export","version":1}\n' + 2 * '{"kind":"config","name":"x","config":{}}\n',
+            "line 3: the config x stands there twice",
+        ),
+    ],
+)
+def test_a_broken_file_is_refused_before_anything_is_written(alone: Setpoint, text: str, why: str) -> None:
+    """The line that is wrong is named, and no daemon is asked."""
+    assert why in alone.refused(5, "import", "-", stdin=text)
+
+
+def test_the_history_is_exported(new_setpoint: NewSetpoint) -> None:
+    """As JSON Lines it is what the wire has, newest first; as CSV old and new are JSON. It goes on where it was."""
+    one = new_setpoint()
+    first = json.dumps({"a": 1, "b": 'two\nlines, and "quotes"'})
+    one.ok("set", "stt", "-", "-q", "--reason", "first,\nthen", stdin=first)
+    one.ok("set", "stt", "a=2", "-q")
+    one.ok("export", "h.jsonl", "--history")
+    entries = [json.loads(line) for line in (one.home / "h.jsonl").read_text("utf-8").splitlines()]
+    assert [(entry["key"], entry.get("old"), entry.get("new")) for entry in entries][:2] == [
+        ("b", 'two\nlines, and "quotes"', None),
+        ("a", 1, 2),
+    ]
+    status = json.loads(one.ok("status", "-o", "json"))
+    begun = {"store_id": status["store_id"], "history": True, "since": None, "until": None}
+    (one.home / "h.csv.part").write_text(json.dumps(begun) + "\n" + json.dumps(entries[0]) + "\n", "utf-8")
+    assert "going on" in one("export", "h.csv", "--history").stderr
+    rows = list(csv.DictReader(io.StringIO((one.home / "h.csv").read_text("utf-8"))))
+    assert [int(row["id"]) for row in rows] == [entry["id"] for entry in entries]
+    assert json.loads(rows[0]["old"]) == 'two\nlines, and "quotes"'
+    assert (rows[0]["new"], rows[-1]["reason"]) == ("", "first,\nthen")
+    one.refused(2, "export", "x", "--since", "1h")
+
+
+def test_batches_keep_within_their_bounds() -> None:
+    """At most so many and so many bytes in each, in the same order; what is too large stands alone."""
+    changes = [{"n": "x" * size} for size in (10, 10, 500, 10, 10, 10)]
+    found = [[len(one["n"]) for one in batch] for batch in batches(changes, 2, 100)]
+    assert found == [[10, 10], [500], [10, 10], [10]]
