@@ -14,6 +14,9 @@ from tests.waiting import DEADLINE_S
 
 REPOSITORY = Path(__file__).parents[2]
 
+# What `setpoint set` shows beside its answer.
+SAID = "speech (new)\n+ /speed: 1.25\n+ /voice: alba\n"
+
 
 @pytest.fixture
 def clone(daemon: Daemon, tmp_path: Path) -> Path:
@@ -31,14 +34,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def run(script: str, clone: Path, daemon: Daemon) -> str:
-    """Run a block as it stands and return what it prints; it must not complain."""
+def run(script: str, clone: Path, daemon: Daemon, *, says: str = "") -> str:
+    """Run a block as it stands and return what it prints; ``says`` is all that it may say beside that."""
     where = {"MQTT_HOST": daemon.host, "MQTT_PORT": str(daemon.port)}
     env = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": str(clone), "HOME": str(clone), **where}
     done = subprocess.run(
         ["sh", "-ec", script], cwd=clone, env=env, capture_output=True, text=True, timeout=50, check=False
     )
-    assert (done.stderr, done.returncode) == ("", 0), done.stdout
+    assert (done.stderr, done.returncode) == (says, 0), done.stdout
     return done.stdout
 
 
@@ -77,10 +80,12 @@ def test_python_program(clone: Path, daemon: Daemon) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as service:
-        assert service.stdout is not None
-        assert service.stdout.readline() == "defaults voice='alba' speed=1.0\n"
-        printed = run(command_line, clone, daemon)
-        assert service.stdout.readline() == "voice='alba' speed=1.0 -> voice='alba' speed=1.25\n"
-        service.terminate()
-        service.wait(DEADLINE_S)
-    assert "1.25" in printed
+        try:
+            assert service.stdout is not None
+            assert service.stdout.readline() == "defaults voice='alba' speed=1.0\n"
+            printed = run(command_line, clone, daemon, says=SAID)
+            assert service.stdout.readline() == "voice='alba' speed=1.0 -> voice='alba' speed=1.25\n"
+        finally:
+            service.terminate()
+            service.wait(DEADLINE_S)
+    assert "speed  1.25" in printed
