@@ -77,7 +77,7 @@ class Setpoint:
             start_new_session=True,
         )
 
-    def shell(self, script: str, **env: str) -> Done:
+    def shell(self, script: str, deadline_s: float = 2 * DEADLINE_S, **env: str) -> Done:
         """Run a script in which `setpoint` is on the path."""
         path = f"{SETPOINT.parent}:{self.env['PATH']}"
         return subprocess.run(
@@ -86,7 +86,7 @@ class Setpoint:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=2 * DEADLINE_S,
+            timeout=deadline_s,
             check=False,
         )
 
