@@ -209,8 +209,8 @@ class Cache:
     def _locked_if_possible(self) -> Iterator[None]:
         """Hold the lock for reading, unless there is nothing to read or it cannot be had: a file is whole anyway."""
         with contextlib.ExitStack() as stack:
-            if self.directory.exists():
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if self.directory.exists():
                     stack.enter_context(self._locked())
             yield
 

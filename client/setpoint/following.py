@@ -242,7 +242,10 @@ class Following:
             self._tell(received.topic, outcome)
 
     def _enqueue(self, taken: Taken, heard: int | None) -> None:
-        self._waiting[taken.document.service] = taken, heard
+        service = taken.document.service
+        if heard is None and service in self._waiting:
+            heard = self._waiting[service][1]
+        self._waiting[service] = taken, heard
         self._work.set()
 
     def _confirm(self, service: str, received: Received | None) -> None:
@@ -301,6 +304,8 @@ class Following:
             if not self._disk_fails:
                 logger.warning("the cache %s cannot be written: %s", self._cache.directory, error.strerror or error)
             self._disk_fails = True
+            for entry in entries:
+                self._whole.pop(entry.service, None)
             return {}
         self._disk_fails = False
         return newer

@@ -1,11 +1,13 @@
 """What a client keeps on disk: who may read and write it, what is believed of it, and processes that share it."""
 
+import errno
 import fcntl
 import multiprocessing
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +18,13 @@ from setpoint.trust import Jwk
 from setpoint_contracts.keys import to_jwk
 
 WRITES = 40
+
+
+READ: dict[str, Callable[[Cache], object]] = {
+    "_keys.json": Cache.keys,
+    "_seen.json": Cache.seen,
+    "stt.json": lambda cache: cache.read("stt"),
+}
 
 
 def new_jwk(kid: str) -> Jwk:
@@ -128,6 +137,19 @@ def test_a_process_that_stands_still_holds_up_nobody(cache: Cache, monkeypatch: 
     assert cache.read("stt") == (kept(2), None)
 
 
+@pytest.mark.parametrize("name", READ)
+def test_a_directory_that_cannot_be_entered_is_told(cache: Cache, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system lets nobody in, e.g. below another user's home, reading is refused with the system's reason."""
+
+    def refuse(*_: object, **_more: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    for function in ("stat", "open", "mkdir"):  # root, as whom tests may run, is let in everywhere
+        monkeypatch.setattr(os, function, refuse)
+    with pytest.raises(RefusedError, match=r"cannot be read \(Permission denied\)"):
+        READ[name](cache)
+
+
 def test_a_rest_of_a_crash_is_in_nobodys_way(cache: Cache) -> None:
     """A file that was left half written is written over."""
     cache.keep([entry(1)])
@@ -154,11 +176,6 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "directory": (lambda path: path.parent.chmod(0o777), "can be written by others"),
     "link": (_link, "cannot be read"),
     "fifo": (_fifo, "is no plain file"),
-}
-READ: dict[str, Callable[[Cache], object]] = {
-    "_keys.json": Cache.keys,
-    "_seen.json": Cache.seen,
-    "stt.json": lambda cache: cache.read("stt"),
 }
 
 
