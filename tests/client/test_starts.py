@@ -254,6 +254,21 @@ async def test_starts_live_without_the_daemon(daemon: Daemon, client_of: ClientO
         assert (live.value.threads, live.source, live.stale) == (2, "live", False)
 
 
+async def test_what_is_told_of_is_on_disk_already(daemon: Daemon, client_of: ClientOf, tmp_path: Path) -> None:
+    """Whenever a binding or a watcher sees a document, its order is kept; of a bound service all of it is."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 0})
+        live, watch = await client.bind("stt", Stt), client.watch("*")
+        changes = live.changes()
+        for n in range(20):
+            seen = (await soon(anext(watch))).revision
+            assert json.loads((files(tmp_path) / "_seen.json").read_text())["stt"][1] >= seen
+            await client.set("stt", {"threads": n + 1})
+            change = await soon(anext(changes))
+            kept = json.loads((files(tmp_path) / "stt.json").read_text())
+            assert json.loads(kept["newest"]["payload"])["version"] >= change.document.version
+
+
 async def test_a_deletion_is_kept_too(daemon: Daemon, own_broker: Broker, client_of: ClientOf) -> None:
     """Who knows that a service was deleted starts with the defaults, and not with what was there before."""
     async with client_of(daemon) as client:
