@@ -87,8 +87,6 @@ async def test_every_way_in_leads_to_the_daemon(
     assert await answers(f"mqtts://127.0.0.1:{ports.client_certificate}", behind, tls=own)
 
 
-# paho leaves a socket to the garbage collector when TLS fails on it.
-@pytest.mark.filterwarnings("ignore:.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
 async def test_who_is_not_let_in_learns_why(
     behind: Daemon, broker_of_all_kinds: LocalBroker, ports: Ports, caplog: pytest.LogCaptureFixture
 ) -> None:
