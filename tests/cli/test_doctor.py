@@ -21,13 +21,13 @@ def _checks(setpoint: Setpoint, code: int, *options: object, **env: str) -> dict
 def test_all_is_well(setpoint: Setpoint) -> None:
     """Every check is ok, and the figures are there: time to connect, clock, permissions, round trip, mode."""
     found = _checks(setpoint, 0)
-    names = ["settings", "token", "broker", "daemon", "clock", "permissions", "round trip", "mode"]
+    names = ["settings", "token", "broker", "key", "daemon", "clock", "permissions", "round trip", "mode"]
     assert list(found) == names
     assert {one["result"] for one in found.values()} == {"ok"}
     assert found["permissions"]["found"] == "admin is admin: may read, write, delete, administer"
     assert " ms" in found["round trip"]["found"]
     table = setpoint.ok("doctor").splitlines()
-    assert [line.split()[0] for line in table[1:]] == 8 * ["ok"]
+    assert [line.split()[0] for line in table[1:]] == 9 * ["ok"]
 
 
 def test_a_broker_that_is_not_there(setpoint: Setpoint) -> None:
@@ -57,6 +57,19 @@ def test_a_daemon_that_is_stopped(new_daemon: NewDaemon, alone: Setpoint) -> Non
     daemon.stop()
     found = _checks(Setpoint(daemon, alone.home), 7, "--timeout", 1)
     assert found["daemon"]["found"].startswith("it is offline since")
+
+
+def test_a_daemon_with_another_key(setpoint: Setpoint) -> None:
+    """A key that is pinned or given, and is not the daemon's, is exit code 6 with what to remove."""
+    stranger = {"kty": "OKP", "crv": "Ed25519", "kid": "x", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+    keys = setpoint.home / "keys.json"
+    keys.write_text(json.dumps({"keys": [stranger]}), "utf-8")
+    assert "SETPOINT_KEYS" in _checks(setpoint, 6, SETPOINT_KEYS=str(keys))["key"]["todo"]
+    state = setpoint.home / "state"
+    assert "none is pinned" in _checks(setpoint, 0, XDG_STATE_HOME=str(state))["key"]["found"]
+    (pinned,) = state.glob("setpoint/*/_keys.json")
+    pinned.write_text(json.dumps({"keys": [stranger]}), "utf-8")
+    assert f"rm -r {pinned.parent}" in _checks(setpoint, 6, XDG_STATE_HOME=str(state))["key"]["todo"]
 
 
 def test_tokens_that_are_missing_open_or_over(setpoint: Setpoint, shared_daemon: Daemon) -> None:

@@ -20,7 +20,7 @@ LONG = {
 def test_tables_fit_the_terminal(setpoint: Setpoint, service: str, columns: int, no_color: str) -> None:
     """No line is wider than the terminal; colours and weights are there unless NO_COLOR is set."""
     setpoint.ok("set", service, "-", "-q", "--reason", "The first config " * 9, stdin=json.dumps(LONG))
-    for arguments in (("get", service), ("list",), ("history", service, "--versions"), ("doctor",), ("audit",)):
+    for arguments in (("get", service), ("history", service, "--versions"), ("doctor",)):
         screen = setpoint.on_terminal(*arguments, columns=columns, NO_COLOR=no_color)
         assert screen.code == 0
         assert max(map(len, screen.lines)) <= columns

@@ -26,6 +26,7 @@ CODES = {
     "settings": Exit.USAGE,
     "token": Exit.DENIED,
     "broker": Exit.UNREACHABLE,
+    "key": Exit.DENIED,
     "daemon": Exit.UNREACHABLE,
     "clock": Exit.DENIED,
     "permissions": Exit.DENIED,
@@ -36,7 +37,7 @@ CODES = {
 
 _ROUNDS = 5
 _SLOW_S = 0.5
-_HEALTH_S = 1.0
+_RETAINED_S = 1.0
 _CLOCK_WARN_S = 5.0
 _SOON_S = 7 * 86_400.0
 _OTHERS_BITS = 0o077
@@ -59,14 +60,18 @@ def examine(options: Options) -> list[Check]:
     except Failed as error:
         return [Check("settings", "fail", error.format_message(), error.todo or "correct it")]
     checks = [_settings(found, settings), _token(found, settings.token)]
-    reached, health = asyncio.run(_reach(settings, options.timeout_s))
+    reached, heard = asyncio.run(_reach(settings, options.timeout_s))
     checks.append(reached)
-    if reached.result == "fail" or settings.token is None:
+    if reached.result == "fail":
+        return checks
+    if (keys := heard.get(settings.topics.keys)) is not None:
+        checks.append(_key(settings, keys))
+    if settings.token is None:
         return checks
     try:
         return [*checks, *run(options, _converse)]
     except Refused as error:
-        return [*checks, _no_answer(error, health)]
+        return [*checks, _no_answer(error, heard.get(settings.topics.health))]
 
 
 def _settings(found: Target, settings: "Settings") -> Check:
@@ -95,25 +100,28 @@ def _token(found: Target, token: "Token | None") -> Check:
     return Check("token", "ok", said)
 
 
-async def _reach(settings: "Settings", timeout_s: float) -> tuple[Check, Json | None]:
-    """Connect to the broker, and read what is retained of the daemon's health."""
-    heard: list[Json | None] = []
-    come = asyncio.Event()
+async def _reach(settings: "Settings", timeout_s: float) -> tuple[Check, dict[str, Json]]:
+    """Connect to the broker, and read what is retained of the daemon's health and keys: topic to document."""
+    topics = (settings.topics.health, settings.topics.keys)
+    heard: dict[str, Json] = {}
+    all_heard = asyncio.Event()
 
     def hear(received: "Received") -> None:
-        heard.append(_read(received.payload))
-        come.set()
+        heard[received.topic] = _read(received.payload)
+        if len(heard) == len(topics):
+            all_heard.set()
 
     async with _linked(settings) as link:
         begun = time.monotonic()
-        link.on_message(settings.topics.health, hear)
-        await link.subscribe(settings.topics.health)
+        for topic in topics:
+            link.on_message(topic, hear)
+            await link.subscribe(topic)
         if not await _in_time(link.wait_connected(), timeout_s):
             why = link.last_error or f"it does not answer in {timeout_s:g} s"
-            return Check("broker", "fail", f"{settings.broker}: {why}", _what_of(why)), None
+            return Check("broker", "fail", f"{settings.broker}: {why}", _what_of(why)), {}
         took = duration(time.monotonic() - begun)
-        await _in_time(come.wait(), _HEALTH_S)
-    return Check("broker", "ok", f"{settings.broker} takes connections, in {took}"), heard[-1] if heard else None
+        await _in_time(all_heard.wait(), _RETAINED_S)
+    return Check("broker", "ok", f"{settings.broker} takes connections, in {took}"), heard
 
 
 async def _in_time(wait: "Awaitable[object]", timeout_s: float) -> bool:
@@ -138,12 +146,34 @@ async def _linked(settings: "Settings") -> "AsyncIterator[Link]":
         await asyncio.gather(running, return_exceptions=True)
 
 
-def _read(payload: bytes) -> Json | None:
+def _read(payload: bytes) -> Json:
     try:
         found = json.loads(payload)
     except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _key(settings: "Settings", keys: Json) -> Check:
+    """Compare the daemon's key with the one that is pinned on this machine, or given."""
+    from setpoint.cache import Cache, RefusedError
+
+    broker = settings.broker
+    cache = Cache(settings.cache_dir, broker.host, broker.port, settings.topics.prefix)
+    try:
+        pinned = settings.keys or cache.keys()
+    except RefusedError as error:
+        return Check("key", "warn", str(error), f"look at it, or remove it: rm -r {cache.directory}")
+    if not pinned:
+        return Check("key", "ok", "none is pinned on this machine yet; the first that is seen will be")
+    of_daemon = [jwk for jwk in keys.get("keys", ()) if isinstance(jwk, dict)]
+    known = {jwk["x"] for jwk in pinned} & {jwk.get("x") for jwk in of_daemon}
+    kids = ", ".join(str(jwk.get("kid")) for jwk in of_daemon)
+    if known:
+        return Check("key", "ok", f"{kids} is the daemon's, and believed on this machine")
+    found = f"the daemon's is {kids}, and another is pinned on this machine: what it signs is not believed"
+    place = "SETPOINT_KEYS=FILE with the new one" if settings.keys else f"rm -r {cache.directory}"
+    return Check("key", "fail", found, f"if the daemon has a new store: {place}")
 
 
 def _what_of(why: str) -> str:
@@ -163,7 +193,7 @@ def _no_answer(error: Refused, health: Json | None) -> Check:
             "token" if error.code.startswith("token_") else "clock" if "server_time" in error.details else "permissions"
         )
         return Check(check, "fail", error.format_message(), error.todo)
-    if health is None:
+    if not health:
         todo = "start it (`systemctl status setpointd`), or give the --prefix that it uses"
         return Check("daemon", "fail", "no daemon has ever been on this broker, under this topic prefix", todo)
     if not health.get("ok"):

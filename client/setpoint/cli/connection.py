@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from setpoint.cli.contexts import Target, target
-from setpoint.cli.exits import Exit, Failed, exit_code, told
+from setpoint.cli.exits import Failed, complain, exit_code, told
 from setpoint.cli.options import Options
 from setpoint.cli.output import is_terminal
 
@@ -69,6 +69,8 @@ class Session:
         if self._client is None:
             print_mqtt(self.options, command, given)
             raise click.exceptions.Exit(0)
+        if self._client.principal is None:
+            raise no_token()
         return await self._client.call(command, given, timeout=timeout)
 
     async def pages(self, command: str, params: Params, members: str, cursor: str, most: int | None) -> list[Any]:
@@ -111,7 +113,9 @@ def ask(options: Options, command: str, params: Params | None = None) -> Json:
 @contextlib.asynccontextmanager
 async def _open(options: Options, *, patient: bool) -> AsyncIterator[Session]:
     async with new_client(options) as client:
-        limit_s = None if patient else options.timeout_s
+        if patient:
+            _pass_on_warnings()
+        limit_s = 0.0 if patient else options.timeout_s
         telling = asyncio.create_task(_tell_if_away(client, limit_s), name="tell if away")
         try:
             yield Session(options, client)
@@ -120,14 +124,26 @@ async def _open(options: Options, *, patient: bool) -> AsyncIterator[Session]:
             await asyncio.gather(telling, return_exceptions=True)
 
 
-async def _tell_if_away(client: "Client", limit_s: float | None) -> None:
-    """Tell somebody who waits at a terminal, and whoever waits without a limit, what for."""
+async def _tell_if_away(client: "Client", limit_s: float) -> None:
+    """Tell somebody who waits at a terminal what for."""
     await asyncio.sleep(_PATIENCE_S)
-    told = limit_s is None or (limit_s > _PATIENCE_S and is_terminal(sys.stderr))
-    if told and not client.is_connected:
+    if limit_s > _PATIENCE_S and is_terminal(sys.stderr) and not client.is_connected:
         why = client._link.last_error or "it does not answer"  # noqa: SLF001 - the library's own part of this package
-        how_long = "until there is one" if limit_s is None else f"for {limit_s:g} s"
-        click.echo(f"no connection to the broker yet ({why}); trying {how_long}", err=True)
+        click.echo(f"no connection to the broker yet ({why}); trying for {limit_s:g} s", err=True)
+
+
+class _Warnings(logging.Handler):
+    """Says on standard error what the library warns of: whoever waits for documents should know why none come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning."""
+        complain(record.getMessage())
+
+
+def _pass_on_warnings() -> None:
+    logger = logging.getLogger("setpoint")
+    logger.setLevel(logging.WARNING)
+    logger.addHandler(_Warnings())
 
 
 def new_client(options: Options) -> "Client":
@@ -158,8 +174,13 @@ def signer(options: Options) -> "tuple[Target, Settings, Token]":
     """Return what is needed to sign a command without sending it."""
     found, settings = settings_of(options)
     if settings.token is None:
-        raise Failed("a command is signed with a token, and none is given", NO_TOKEN)
+        raise no_token()
     return found, settings, settings.token
+
+
+def no_token() -> Failed:
+    """Make the error of a command that nobody can sign."""
+    return Failed("a command is signed with a token, and none is given", NO_TOKEN)
 
 
 NO_TOKEN = "give its file with --token, SETPOINT_TOKEN or `setpoint context add`"  # noqa: S105 - words
@@ -204,8 +225,3 @@ async def all_or_none(awaitable: Awaitable[T], *codes: str) -> T | None:
         if error.code not in codes:
             raise
         return None
-
-
-def denied(message: str, todo: str | None = None) -> Failed:
-    """Make the error of something that the caller may not do."""
-    return Failed(message, todo, Exit.DENIED)
