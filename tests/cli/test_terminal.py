@@ -113,7 +113,7 @@ def test_help_imports_nothing_that_it_does_not_need() -> None:
 
 
 def test_a_get_in_a_pipe_imports_nothing_for_terminals(setpoint: Setpoint, service: str) -> None:
-    """What draws on a terminal and what reads YAML stay out, for they are a tenth of a second."""
+    """What draws on a terminal and what reads YAML stay out: they would only cost time."""
     setpoint.ok("set", service, "a=1", "-q")
     script = (
         f"import sys; from setpoint.cli import main; sys.argv = ['setpoint', 'get', '{service}']; code = main();"

@@ -127,7 +127,7 @@ def setpoint(ctx: click.Context) -> None:
 
 def run() -> int:
     """Run the command line of this process and return its exit code."""
-    gc.disable()  # what is imported stays; looking through it for garbage is a tenth of a start
+    gc.disable()  # what is imported stays; looking through it for garbage would only cost time
     return _closed(_run())
 
 

@@ -1,5 +1,6 @@
 """``setpoint get``, ``list`` and ``search``: configs as they are and were."""
 
+import json
 import sys
 from typing import Any
 
@@ -74,8 +75,6 @@ def heading(document: dict[str, Any]) -> str:
 
 
 def _raw(document: dict[str, Any], key: str | None) -> str:
-    import json
-
     value = document.get("config") if key is None else document.get("value")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 

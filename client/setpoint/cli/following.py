@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -112,8 +113,6 @@ def _differences(before: Json, after: Json) -> list[Json]:
 
 async def _run(command: tuple[str, ...], document: Json) -> None:
     """Run the command for a document, to its end; ended itself, it ends the command."""
-    import json
-
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     told = {
         "SETPOINT_SERVICE": document["service"],

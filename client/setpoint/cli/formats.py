@@ -6,6 +6,7 @@ become texts. JSON is read as the wire reads it.
 """
 
 import datetime as dt
+import json
 from pathlib import PurePath
 from typing import Any
 
@@ -51,8 +52,6 @@ def _json(text: bytes, where: str) -> Any:
 
 
 def _place_in_json(text: bytes) -> str:
-    import json
-
     try:
         json.loads(text)
     except json.JSONDecodeError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 try:
-    from yaml import CSafeLoader as _Base  # ten times as fast, where libyaml is there
+    from yaml import CSafeLoader as _Base  # the faster one, where libyaml is there
 except ImportError:
     from yaml import SafeLoader as _Base  # type: ignore[assignment]
 
