@@ -20,6 +20,8 @@ class Proxy:
         self._hanging: list[asyncio.Event] = []
         self._passing = asyncio.Event()
         self._passing.set()
+        self.held = 0
+        """How many bytes it has and does not pass on, of all connections that ever hung."""
 
     def cut(self) -> None:
         """Close all connections."""
@@ -53,18 +55,21 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             self._writers += [writer, far_writer]
             await asyncio.gather(
-                _pass_on(reader, far_writer, passing),
-                _pass_on(far_reader, writer, passing),
+                self._pass_on(reader, far_writer, passing),
+                self._pass_on(far_reader, writer, passing),
             )
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            await passing.wait()
-            writer.write(data)
-            await writer.drain()
-    writer.close()
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passing: asyncio.Event
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if not passing.is_set():
+                    self.held += len(data)
+                await passing.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @asynccontextmanager

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
@@ -29,8 +29,10 @@ from setpoint_contracts import Token, open_sealed, strictjson, verify_detached
 from setpoint_contracts.access import NewToken
 from setpoint_contracts.applied import ReportedInstance
 from setpoint_contracts.config import GetResult, WriteResult
-from setpoint_contracts.sealing import SECRETS_INFO, TOKEN_INFO
+from setpoint_contracts.sealing import SECRETS_INFO, TOKEN_INFO, NotSealedError
 from setpoint_contracts.signing import VerifyingKey
+
+logger = logging.getLogger("setpoint")
 
 _DEFAULT_MAX_BYTES = 262_144  # max_command_bytes (wire section 2), unless an operator has made it another
 _POLL_S = 0.25
@@ -102,6 +104,7 @@ class Client(Commands):
             await self._link.subscribe(self._requests.reply_topic)
         await self._begin_to_follow()
         self._running = asyncio.create_task(self._link.run(), name="setpoint link")
+        self._running.add_done_callback(_tell_of_fault)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -110,10 +113,12 @@ class Client(Commands):
             return
         if self._requests is not None:
             self._requests.close()
-        await self._following.close()
-        await self._link.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        try:
+            await self._following.close()
+            await self._link.close()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     @property
     def is_connected(self) -> bool:
@@ -137,9 +142,8 @@ class Client(Commands):
         await self._wait_for_connection(command, deadline)
         signed = _sign(requests, command, params, given)
         if len(signed.payload) > self._max_bytes:
-            await self._check_size(signed)
-        left = given if self._queue_offline else deadline - asyncio.get_running_loop().time()
-        return _result(await requests.ask(signed, max(left, 0.0)))
+            await self._check_size(signed, self._left(deadline, given))
+        return _result(await requests.ask(signed, self._left(deadline, given)))
 
     async def resend(self, command: SignedCommand, *, timeout: float | None = None) -> Config:
         """Send a command's same bytes again, e.g. of ``Unreachable.command``; it takes effect once at most.
@@ -149,8 +153,8 @@ class Client(Commands):
         requests, given = self._opened(), self.timeout if timeout is None else timeout
         deadline = asyncio.get_running_loop().time() + given
         await self._wait_for_connection(command.name, deadline)
-        async with self._listening(requests, command.reply_topic):
-            return _result(await requests.ask(command, max(deadline - asyncio.get_running_loop().time(), 0.0)))
+        async with requests.listening_on(command.reply_topic):
+            return _result(await requests.ask(command, self._left(deadline, given)))
 
     async def update(
         self,
@@ -179,7 +183,10 @@ class Client(Commands):
         return revealed
 
     def open_token(self, made: NewToken) -> Token:
-        """Open the HS256 token that ``token_create`` or ``token_rotate`` gave: what its file is to hold."""
+        """Open the HS256 token that ``token_create`` or ``token_rotate`` gave: what its file is to hold.
+
+        Raises ``ConfigurationError`` when it was made for another token than this client's.
+        """
         if made.token_jwe is None:
             raise ConfigurationError(f"{made.kid} is an {made.alg} token, whose private key only its owner has")
         return Token.parse(self._open(made.token_jwe, TOKEN_INFO))
@@ -195,7 +202,7 @@ class Client(Commands):
         deadline, instances = loop.time() + timeout, []
         while True:
             with contextlib.suppress(Unreachable):
-                instances = (await self.applied(service)).instances
+                instances = (await self.applied(service, timeout=max(deadline - loop.time(), _POLL_S))).instances
             ready = [one for one in instances if one.status == "applied" and one.version >= version]
             if ready and len(ready) >= share * len(instances):
                 return instances
@@ -282,25 +289,19 @@ class Client(Commands):
             text = f"{command} was not sent: there is no connection to the broker {self._settings.broker} ({why})"
             raise Unreachable(text) from None
 
-    async def _check_size(self, signed: SignedCommand) -> None:
+    def _left(self, deadline: float, given: float) -> float:
+        """How long there is left; a command that may wait for a connection has its time from then on."""
+        return given if self._queue_offline else max(deadline - asyncio.get_running_loop().time(), 0.0)
+
+    async def _check_size(self, signed: SignedCommand, timeout: float) -> None:
         """Refuse what the daemon would drop without a word (wire section 3, row 2)."""
-        self._max_bytes = (await self.info()).limits.max_command_bytes
+        try:
+            self._max_bytes = (await self.info(timeout=timeout)).limits.max_command_bytes
+        except Unreachable as error:  # its command is not the caller's
+            raise Unreachable(f"{signed.name} was not sent: {error.message}") from None
         if (size := len(signed.payload)) > self._max_bytes:
             text = f"the signed command has {size} bytes, and the daemon takes {self._max_bytes}"
             raise TooLarge(text, details={"bytes": size, "max_bytes": self._max_bytes})
-
-    @contextlib.asynccontextmanager
-    async def _listening(self, requests: Requests, topic: str) -> AsyncIterator[None]:
-        """Take replies on the topic of a command that another client signed."""
-        if topic == requests.reply_topic:
-            yield
-            return
-        requests.take_replies_on(topic)
-        await self._link.subscribe(topic)
-        try:
-            yield
-        finally:
-            await self._link.unsubscribe(topic)
 
     def _verify_reply(self, received: Received) -> bool | None:
         token = self._settings.token
@@ -315,7 +316,16 @@ class Client(Commands):
         token = self._settings.token
         if token is None or token.alg != "HS256":
             raise ConfigurationError("secrets are sealed for the secret of an HS256 token, and this client has none")
-        return open_sealed(token.signing_key(), info, sealed)
+        try:
+            return open_sealed(token.signing_key(), info, sealed)
+        except NotSealedError:
+            raise ConfigurationError("what came is sealed for another token than this client's") from None
+
+
+def _tell_of_fault(running: asyncio.Task[None]) -> None:
+    """Say that the connection is not kept any more, which nobody would see."""
+    if not running.cancelled() and (error := running.exception()) is not None:
+        logger.error("the connection is not kept any more, a fault: %s", error, exc_info=error)
 
 
 def _sign(requests: Requests, command: str, params: Params | None, timeout_s: float) -> SignedCommand:

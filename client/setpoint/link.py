@@ -70,6 +70,7 @@ class Link:
         self._connected = asyncio.Event()
         self._closed = False
         self._wanted: Counter[str] = Counter()
+        self._refused: set[str] = set()
         self._receivers = MQTTMatcher()
         self._on_connected: list[Callable[[], None]] = []
         self._on_lost: list[Callable[[], None]] = []
@@ -87,6 +88,10 @@ class Link:
         await self._connected.wait()
         if self._closed:
             raise Unreachable("the client was closed before there was a connection")
+
+    def is_refused(self, pattern: str) -> bool:
+        """Whether the broker has refused a subscription; the connection goes on without it."""
+        return pattern in self._refused
 
     def on_message(self, pattern: str, receive: Callable[[Received], None]) -> None:
         """Hand messages whose topic matches a filter to a receiver, which must not raise. One receiver a filter."""
@@ -116,6 +121,7 @@ class Link:
         if self._wanted[pattern] > 0:
             return
         del self._wanted[pattern]
+        self._refused.discard(pattern)
         if self._client is not None:
             with contextlib.suppress(aiomqtt.MqttError):
                 await self._client.unsubscribe(pattern)
@@ -147,6 +153,7 @@ class Link:
             finally:
                 was_connected = self.is_connected
                 self._leave()
+            _look_for_cancellation()  # an error of aiomqtt's while it takes leave hides one
             pause = _FIRST_PAUSE_S if was_connected else min(2 * pause, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
 
@@ -174,10 +181,12 @@ class Link:
 
     async def _subscribe(self, client: aiomqtt.Client, patterns: list[str]) -> None:
         answers = await client.subscribe([(pattern, 1) for pattern in patterns])
-        refused = [pattern for pattern, answer in zip(patterns, answers, strict=True) if _number(answer) >= _REFUSED]
-        if refused:
-            msg = f"the broker refuses subscriptions ({', '.join(refused)}): look at its acl"
-            raise aiomqtt.MqttError(msg)
+        for pattern, answer in zip(patterns, answers, strict=True):
+            if _number(answer) < _REFUSED:
+                self._refused.discard(pattern)
+            elif pattern not in self._refused:
+                self._refused.add(pattern)
+                logger.warning("the broker refuses the subscription to %s: look at its acl", pattern)
 
     def _say(self, error: Exception) -> None:
         text = _words(error)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 Params = Mapping[str, Any]
 """The parameters of a command, as the wire has them."""
@@ -20,5 +20,22 @@ def point(at: Point) -> Params:
 
 
 def plain(config: ConfigLike) -> dict[str, Any]:
-    """Return a config as JSON has it."""
-    return config.model_dump(mode="json") if isinstance(config, BaseModel) else dict(config)
+    """Return a config as JSON has it. What a model holds as a secret is written, and not its mask."""
+    if not isinstance(config, BaseModel):
+        return dict(config)
+    shown = config.model_dump(mode="json", by_alias=True)
+    opened: dict[str, Any] = _opened(shown, config.model_dump(by_alias=True))
+    return opened
+
+
+def _opened(shown: Any, value: Any) -> Any:
+    """Put secrets into what JSON shows of a value."""
+    if isinstance(value, SecretStr | SecretBytes | Secret):
+        secret = value.get_secret_value()
+        return secret.decode() if isinstance(secret, bytes) else secret
+    if isinstance(value, Mapping) and isinstance(shown, dict):
+        members = zip(shown.items(), value.values(), strict=True)
+        return {name: _opened(member, inner) for (name, member), inner in members}
+    if isinstance(value, list | tuple) and isinstance(shown, list):
+        return [_opened(item, inner) for item, inner in zip(shown, value, strict=True)]
+    return shown

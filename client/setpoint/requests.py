@@ -8,19 +8,17 @@ Rules:
 """
 
 import asyncio
-import logging
+import contextlib
 import secrets
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from setpoint.errors import Unreachable
 from setpoint.link import Link, Received
 from setpoint.signed import SignedCommand
 from setpoint_contracts import Code, Token, Topics, sign_command, strictjson
-
-logger = logging.getLogger("setpoint")
 
 Json = dict[str, Any]
 Verify = Callable[[Received], bool | None]
@@ -41,6 +39,7 @@ class Requests:
         self.reply_topic = topics.reply(token.name, secrets.token_hex(8))
         self._under_way: defaultdict[str, list[tuple[SignedCommand, asyncio.Future[Json]]]] = defaultdict(list)
         self._unjudged: deque[Received] = deque(maxlen=_UNJUDGED)
+        self._closed = False
         link.on_message(self.reply_topic, self._take)
         link.on_connected(self._send_again)
 
@@ -77,10 +76,11 @@ class Requests:
             self._take(received)
 
     def close(self) -> None:
-        """Tell all who wait that no reply will come."""
+        """Tell all who wait that no reply will come, and all who will."""
+        self._closed = True
         for command, answer in [entry for entries in self._under_way.values() for entry in entries]:
             if not answer.done():
-                answer.set_exception(Unreachable("the client was closed before an answer came", command))
+                answer.set_exception(_closed(command))
 
     async def _ask_until_final(self, command: SignedCommand, deadline: float) -> Json:
         loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE_S
@@ -94,6 +94,8 @@ class Requests:
 
     async def _answer(self, command: SignedCommand) -> Json:
         """Send a command, again and again, until a reply comes."""
+        if self._closed:
+            raise _closed(command)
         entry = command, asyncio.get_running_loop().create_future()
         self._under_way[command.jti].append(entry)
         patience = _FIRST_PATIENCE_S
@@ -114,9 +116,18 @@ class Requests:
         for entries in self._under_way.values():
             self._link.publish(entries[0][0].topic, entries[0][0].payload)
 
-    def take_replies_on(self, topic: str) -> None:
-        """Take replies on another topic too: that of a command which another client signed."""
+    @contextlib.asynccontextmanager
+    async def listening_on(self, topic: str) -> AsyncIterator[None]:
+        """Take replies on a topic too, if it is another one: that of a command which another client signed."""
+        if topic == self.reply_topic:
+            yield
+            return
         self._link.on_message(topic, self._take)
+        await self._link.subscribe(topic)
+        try:
+            yield
+        finally:
+            await self._link.unsubscribe(topic)
 
     def _take(self, received: Received) -> None:
         holds = self._verify(received)
@@ -138,12 +149,18 @@ class Requests:
         if not self._link.is_connected:
             why = self._link.last_error or "it does not answer"
             return f"no answer to {command.name}: the connection to the broker was lost ({why}); {unknown}"
+        if self._link.is_refused(command.reply_topic):
+            return f"no answer to {command.name}: the broker refuses the reply topic, look at its acl; {unknown}"
         if self._unjudged:
             return f"an answer came to {command.name}, but no key of the daemon to check it with; {unknown}"
         return (
             f"no answer to {command.name} in {timeout_s:g} s; {unknown}. Is the daemon there, does it know this token,"
             " and does the broker let it through?"
         )
+
+
+def _closed(command: SignedCommand) -> Unreachable:
+    return Unreachable("the client was closed before an answer came", command)
 
 
 def _pause_after(reply: Json, pause: float) -> float | None:

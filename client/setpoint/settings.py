@@ -77,8 +77,8 @@ def settle(
         token=_token(token if token is not None else env("SETPOINT_TOKEN") or None),
         topics=Topics(_prefix(topic_prefix if topic_prefix is not None else env("SETPOINT_TOPIC_PREFIX", ""))),
         cache_dir=Path(cache_dir) if cache_dir is not None else _cache_dir(environment),
-        instance=_instance(instance or env("SETPOINT_INSTANCE")),
-        keys=_keys(keys if keys is not None else env("SETPOINT_KEYS")),
+        instance=_instance(instance or env("SETPOINT_INSTANCE") or None),
+        keys=_keys(keys if keys is not None else env("SETPOINT_KEYS") or None),
     )
 
 
@@ -210,10 +210,12 @@ def _read_keys(path: Path) -> Any:
 
 
 def _public(jwk: Any) -> Jwk | None:
-    if not isinstance(jwk, Mapping) or (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519") or "kid" not in jwk:
+    if not isinstance(jwk, Mapping) or (jwk.get("kty"), jwk.get("crv")) != ("OKP", "Ed25519"):
         return None
     try:
         public_key(str(jwk.get("x")))
     except ValueError:
+        return None
+    if not isinstance(jwk.get("kid"), str):
         return None
     return {"kty": "OKP", "crv": "Ed25519", "kid": jwk["kid"], "x": jwk["x"]}

@@ -5,6 +5,8 @@ One thread in the background has the connection; a client may be used from sever
 
 import asyncio
 import concurrent.futures
+import os
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Generic, Self, TypeVar
@@ -17,8 +19,10 @@ from setpoint.errors import ConfigurationError
 from setpoint.live import Change, Source
 from setpoint.live import Live as AsyncLive
 from setpoint.params import Params
+from setpoint.settings import DEFAULT_TIMEOUT_S, Keys
 from setpoint.signed import SignedCommand
 from setpoint.sync_commands import SyncCommands
+from setpoint.updating import Change as UpdateChange
 from setpoint_contracts import Token
 from setpoint_contracts.access import NewToken
 from setpoint_contracts.applied import ReportedInstance
@@ -31,8 +35,30 @@ M = TypeVar("M", bound=BaseModel)
 class Client(SyncCommands):
     """A connection to a Setpoint daemon, for as long as ``with`` holds it. Arguments as of ``setpoint.Client``."""
 
-    def __init__(self, url: str | None = None, token: Any = None, **more: Any) -> None:
-        self._client = AsyncClient(url, token, **more)
+    def __init__(  # noqa: PLR0913 - each is a setting of its own
+        self,
+        url: str | None = None,
+        token: str | os.PathLike[str] | Token | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        instance: str | None = None,
+        keys: Keys | None = None,
+        topic_prefix: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        tls: ssl.SSLContext | None = None,
+        queue_offline: bool = False,
+    ) -> None:
+        self._client = AsyncClient(
+            url,
+            token,
+            cache_dir=cache_dir,
+            instance=instance,
+            keys=keys,
+            topic_prefix=topic_prefix,
+            timeout=timeout,
+            tls=tls,
+            queue_offline=queue_offline,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -88,12 +114,20 @@ class Client(SyncCommands):
         """Send a command's same bytes again; it takes effect once at most."""
         return self._wait(self._client.resend(command, timeout=timeout))
 
-    def update(self, service: str, change: Callable[[Config], Config | None], **more: Any) -> WriteResult:
+    def update(
+        self,
+        service: str,
+        change: UpdateChange,
+        *,
+        reason: str | None = None,
+        attempts: int = 10,
+        timeout: float | None = None,
+    ) -> WriteResult:
         """Read a config, change it, and write it if nobody was faster; else again. As ``setpoint.Client.update``.
 
         ``change`` runs in the client's own thread and must not call the client.
         """
-        return self._wait(self._client.update(service, change, **more))
+        return self._wait(self._client.update(service, change, reason=reason, attempts=attempts, timeout=timeout))
 
     def reveal(self, service: str, *, version: int | None = None, timeout: float | None = None) -> Config:
         """Read the values of a service's secrets: JSON Pointer into the config to value."""
@@ -127,7 +161,10 @@ class Client(SyncCommands):
 
         It ends when the client is closed. As ``setpoint.Client.watch``.
         """
-        return _Waiting(self._client.watch(pattern), self._wait)
+        return _Waiting(self._wait(self._watch(pattern)), self._wait)
+
+    async def _watch(self, pattern: str) -> AsyncIterator[ConfigDocument]:
+        return self._client.watch(pattern)  # in the event loop, to which it belongs
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:

@@ -3,15 +3,17 @@
 Results are the models of ``setpoint_contracts``; members that a later daemon adds are passed over. Whatever is refused
 is raised, one class per code (``setpoint.errors``). ``reason`` says why something is changed and stands in history and
 audit; ``dry_run`` gives the result that would be, and writes nothing; ``expected_version`` writes only at that version
-(0: only if the service does not exist). ``timeout`` is in seconds; left out, it is the client's own.
+(0: only if the service does not exist). ``timeout`` is in seconds; where a command takes none, or it is left out, it is
+the client's own.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from setpoint.errors import SetpointError
 from setpoint.params import ConfigLike, Names, Params, Point, plain, point
 from setpoint_contracts import access, audit_log, profiles, retention
 from setpoint_contracts import applied as reports
@@ -33,7 +35,12 @@ class SyncCommands(ABC):
 
     def _ask(self, kind: type[R], command: str, timeout: float | None = None, **params: Any) -> R:
         given = {name.rstrip("_"): value for name, value in params.items() if value is not None}
-        return kind.model_validate(self.call(command, given, timeout=timeout), extra="ignore")
+        result = self.call(command, given, timeout=timeout)
+        try:
+            return kind.model_validate(result, extra="ignore")
+        except ValidationError:
+            text = f"the answer to {command} is not as this version of the library reads it; call() gives it as it came"
+            raise SetpointError(text, code="unreadable") from None
 
     # The config of a service
 
@@ -370,9 +377,9 @@ class SyncCommands(ABC):
             before=before,
         )
 
-    def applied(self, service: str | None = None) -> reports.AppliedResult:
+    def applied(self, service: str | None = None, *, timeout: float | None = None) -> reports.AppliedResult:
         """Say which instance runs what, as far as they report it."""
-        return self._ask(reports.AppliedResult, "applied", service=service)
+        return self._ask(reports.AppliedResult, "applied", timeout, service=service)
 
     def info(self, *, timeout: float | None = None) -> daemon.InfoResult:
         """Say what the daemon is, its limits, and who the caller is to it."""

@@ -2,20 +2,27 @@
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiomqtt import Client as Mqtt
 from aiomqtt import ProtocolVersion
+from pydantic import BaseModel, Field, SecretStr
 
+import setpoint
 from setpoint import (
     BadRequest,
     Client,
     ConfigurationError,
     Forbidden,
     IdempotencyConflict,
+    NotApplied,
     NotFound,
+    ReadOnly,
     SchemaInvalid,
     SetpointError,
     TooLarge,
@@ -24,12 +31,13 @@ from setpoint import (
     VersionConflict,
 )
 from setpoint.errors import error_of
-from setpoint_contracts import sign_command, sign_detached
+from setpoint_contracts import Code, sign_command, sign_detached
 from setpoint_contracts.signing import VerifyingKey
 from tests.brokers import Broker
 from tests.caller import publish_properties
 from tests.client.conftest import ClientOf
 from tests.daemon import Daemon, NewDaemon
+from tests.impostor import say
 from tests.proxy import proxied_to
 from tests.waiting import eventually
 
@@ -129,6 +137,15 @@ async def test_many_tasks_share_a_client(client: Client, service: str) -> None:
     assert len((await client.get(service)).config or {}) == 301
 
 
+async def test_a_store_is_made_the_truth(new_daemon: NewDaemon, client_of: ClientOf) -> None:
+    """`epoch_advance` begins a new epoch, once, where the epoch that is expected is still the store's."""
+    async with client_of(new_daemon()) as client:
+        epoch = (await client.status()).epoch
+        assert (await client.epoch_advance(expected_epoch=epoch)).epoch > epoch
+        with pytest.raises(BadRequest):
+            await client.epoch_advance(expected_epoch=epoch)
+
+
 async def test_secrets_are_revealed_to_who_may_see_them(client: Client, service: str) -> None:
     """`reveal` opens what is sealed for the token; a document never shows it."""
     await client.schema_set(service, {"properties": {"key": {"writeOnly": True}}})
@@ -220,28 +237,90 @@ async def test_commands_go_on_when_the_broker_is_back(
 
 
 async def test_a_lost_connection_sends_a_command_again(daemon: Daemon, client_of: ClientOf) -> None:
-    """A connection that is cut while a command waits for its answer costs nothing but time."""
+    """A connection that is cut between a command and its answer costs nothing but time: it takes effect once."""
     async with proxied_to(daemon.host, daemon.port) as proxy, client_of(daemon, port=proxy.port) as client:
         await client.set("stt", {"n": 0})
         proxy.hang()
         writing = asyncio.create_task(client.patch("stt", {"n": 1}, timeout=30))
-        await asyncio.sleep(0)
+        await eventually(lambda: proxy.held, "the command is on its way")
         proxy.mend()
         proxy.cut()
 
         assert (await writing).version == 2
+        assert [info.version for info in (await client.versions("stt")).versions] == [2, 1]
 
 
 async def test_offline_commands_wait_where_that_is_chosen(
     own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf
 ) -> None:
-    """With `queue_offline` a command waits for the connection for longer than its timeout."""
+    """With `queue_offline` a command waits for the connection for longer than its timeout; without it does not."""
     daemon = new_daemon(broker=own_broker)
     own_broker.stop()
-    async with client_of(daemon, queue_offline=True, timeout=20) as client:
-        writing = asyncio.create_task(client.set("stt", {"n": 1}, timeout=10))
+    async with client_of(daemon, queue_offline=True) as client, client_of(daemon) as other:
+        writing = asyncio.create_task(client.set("stt", {"n": 1}, timeout=5))
+        with pytest.raises(Unreachable, match="was not sent"):
+            await other.set("stt", {"n": 2}, timeout=5.5)
+        assert not writing.done()
         own_broker.start()
         assert (await writing).version == 1
+
+
+async def test_what_may_still_work_is_tried_again(
+    own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf
+) -> None:
+    """`unavailable` is asked again until the deadline; `read_only` is for a person, and raised at once."""
+    daemon = new_daemon(broker=own_broker)
+    async with client_of(daemon) as client:
+        await client.set("stt", {"n": 1})
+        requests = client._requests  # noqa: SLF001 - what the daemon would say is said for it
+        assert requests is not None
+        daemon.kill()
+        async with calling_as_daemon(daemon) as say:
+            trying = asyncio.create_task(client.patch("stt", {"n": 2}, timeout=20))
+            for code in ("unavailable", "internal"):
+                jti = await eventually(lambda: next(iter(requests._under_way), ""), "it is sent")  # noqa: SLF001
+                await say(requests.reply_topic, refusal(jti, code))
+                await eventually(lambda: not requests._under_way, "it is answered")  # noqa: SLF001
+            jti = await eventually(lambda: next(iter(requests._under_way), ""), "it is sent again")  # noqa: SLF001
+            assert not trying.done()
+            await say(requests.reply_topic, refusal(jti, "read_only"))
+            with pytest.raises(ReadOnly):
+                await trying
+
+
+def refusal(jti: str, code: str) -> dict[str, Any]:
+    """Write the reply of a daemon that cannot."""
+    error = {"code": code, "message": "not now", "retryable": True, "details": {"reason": "stale_store"}}
+    return {"id": jti, "command": "patch", "ok": False, "error": error, "revision": 1, "epoch": 1}
+
+
+@asynccontextmanager
+async def calling_as_daemon(daemon: Daemon) -> AsyncIterator[Callable[[str, dict[str, Any]], Awaitable[None]]]:
+    """Publish replies with the token's own secret, as its daemon does."""
+    key = daemon.token.kid, VerifyingKey("HS256", daemon.token.signing_key())
+    async with Mqtt(daemon.host, daemon.port, protocol=ProtocolVersion.V5) as mqtt:
+        yield lambda topic, reply: say(mqtt, topic, reply, key, retain=False)
+
+
+async def test_a_model_is_written_as_it_is(client: Client, service: str) -> None:
+    """A secret of a model is written and not its mask; a member goes by its alias; what `bind` gave can be written."""
+
+    class Inner(BaseModel):
+        keys: list[SecretStr]
+
+    class Mail(BaseModel):
+        speed: int = Field(default=1, alias="max-speed")
+        password: SecretStr = SecretStr("")
+        inner: dict[str, Inner] = {}
+
+    await client.schema_set(service, {"properties": {"password": {"writeOnly": True}, "inner": {"writeOnly": True}}})
+    mail = Mail.model_validate({"max-speed": 7, "password": "hunter2", "inner": {"a": {"keys": ["hunter3"]}}})
+    await client.set(service, mail)
+
+    assert await client.reveal(service) == {"/password": "hunter2", "/inner": {"a": {"keys": ["hunter3"]}}}
+    live = await client.bind(service, Mail, timeout=20, report=False)
+    assert live.value == mail
+    assert not (await client.set(service, live.value)).changed
 
 
 async def test_closing_a_client_ends_all_that_waits(
@@ -261,6 +340,31 @@ async def test_closing_a_client_ends_all_that_waits(
     for waiting in (answered, connected):
         with pytest.raises(Unreachable, match="closed"):
             await waiting
+
+
+async def test_the_deadline_is_that_of_the_whole_call(daemon: Daemon, client_of: ClientOf) -> None:
+    """Also where a command asks something before: it is over in time, and the error is of that command."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"n": 1})
+        daemon.kill()
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(Unreachable, match="set was not sent") as unreachable:
+            await client.set("stt", {"text": "x" * 300_000}, timeout=0.4)
+        with pytest.raises(NotApplied):
+            await client.wait_applied("stt", 1, timeout=0.4)
+        assert asyncio.get_running_loop().time() - began < client.timeout
+        assert unreachable.value.command is None
+
+
+async def test_what_is_sealed_for_another_is_refused(
+    client: Client, shared_daemon: Daemon, client_of: ClientOf
+) -> None:
+    """A token that was made by somebody else's command cannot be opened, and the error says why."""
+    other = shared_daemon.new_token("second", "admin")
+    async with client_of(shared_daemon, other) as second:
+        made = await second.token_create("x", "viewer")
+    with pytest.raises(ConfigurationError, match="another token"):
+        client.open_token(made)
 
 
 async def test_a_forged_reply_is_not_believed(daemon: Daemon, client_of: ClientOf) -> None:
@@ -302,6 +406,16 @@ async def test_a_limited_rate_is_waited_for(new_daemon: NewDaemon, client_of: Cl
         results = await asyncio.gather(*(client.status(timeout=20) for _ in range(40)))
 
     assert len(results) == 40
+
+
+def test_every_code_of_the_wire_has_a_class() -> None:
+    """Each is exported by its name in CamelCase, and is what a reply with that code raises."""
+    for code in Code:
+        name = "".join(word.capitalize() for word in code.split("_"))
+        kind = getattr(setpoint, name)
+        assert type(error_of({"code": code, "message": "m"})) is kind
+        assert kind.wire is code
+        assert name in setpoint.__all__
 
 
 async def test_a_code_of_a_later_daemon_is_an_error_all_the_same() -> None:

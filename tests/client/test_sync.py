@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from setpoint import ConfigurationError, NotFound, Unreachable, VersionConflict
+from setpoint.client import Client as AsyncClient
 from setpoint.commands import Commands
 from setpoint.sync import Client
 from setpoint.sync_commands import SyncCommands
@@ -97,6 +98,23 @@ def test_a_bound_config_is_followed(shared_daemon: Daemon, service: str) -> None
     assert len(seen) == 2
     assert live.value.threads == 4
     assert list(changes) == []
+
+
+def test_what_asyncio_has_is_here_too(shared_daemon: Daemon, service: str) -> None:
+    """Secrets, waiting for reports, sending again, and leaving a bound config."""
+    with client_of(shared_daemon) as client:
+        client.schema_set(service, {"properties": {"key": {"writeOnly": True}}})
+        version = client.set(service, {"key": "hunter2"}).version
+        assert client.reveal(service) == {"/key": "hunter2"}
+        live = client.bind(service, Stt, timeout=20)
+        assert [one.status for one in client.wait_applied(service, version)] == ["applied"]
+        changes = live.changes()
+        live.close()
+        assert list(changes) == []
+        with pytest.raises(ConfigurationError, match="`with Client"):
+            client_of(shared_daemon).watch(service)
+    names = {name for name in dir(AsyncClient) if not name.startswith("_")}
+    assert names - {"timeout"} <= {name for name in dir(Client) if not name.startswith("_")}
 
 
 def test_both_clients_have_the_same_commands() -> None:
