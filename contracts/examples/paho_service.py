@@ -110,8 +110,9 @@ class Service:
             return
         reply = strictjson.loads(payload)
         if self._command is not None and reply["id"] == self._command[0]:
-            self._command = None
             _print(reply=reply)
+            if not reply.get("error", {}).get("retryable"):  # else the same bytes are sent again after a while
+                self._command = None
 
     def _is_the_daemons(self, payload: bytes, jws: str) -> bool:
         """Whether it signed the reply: with the token's secret, or with its own key for an Ed25519 token."""

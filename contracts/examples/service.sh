@@ -80,8 +80,9 @@ write() {
   replies -E || :
   until
     printf %s "$command" | mosquitto_pub -h "$MQTT_HOST" -p "$MQTT_PORT" -q 1 -t config/cmd/set -s || sleep 1
-    reply=$(replies -C 1 -W "$REPLY_S" -F %p)
-  do say "no reply to $jti yet: the same bytes again"; done
+    reply=$(replies -C 1 -W "$REPLY_S" -F %p) &&
+      case $reply in *'"retryable":true'*) sleep 1 && false ;; esac # not final
+  do say "no final reply to $jti yet: the same bytes again"; done
   case $reply in
   *'"command":"set","ok":true,'*) say "wrote it: $jti" ;;
   *'"error":{"code":"version_conflict",'*) say "it has a config already" ;;

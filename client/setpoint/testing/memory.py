@@ -24,13 +24,15 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class MemoryClient(Commands):
-    """The commands on configs and their past, ``update``, ``bind`` and ``watch``, without a broker and a daemon.
+    """A client without a broker and a daemon; ``configs`` is what is there at first.
 
-    ``configs`` is what is there at first. Another command raises ``UnknownCommand``: test what needs it with
-    ``setpoint.testing.plugin``.
+    It has ``get``, ``list``, ``services``, ``search``, ``set``, ``patch``, ``delete``, ``apply``, ``diff``,
+    ``versions``, ``info``, ``update``, ``bind`` and ``watch``. Another command raises ``UnknownCommand``: test what
+    needs it with ``setpoint.testing.plugin``.
     """
 
     def __init__(self, configs: Mapping[str, ConfigLike] | None = None, *, principal: str = "test") -> None:
+        self.principal = principal
         self._feed: _Feed | None = None
         self._store = MemoryStore(principal, self._publish)
         for service, config in (configs or {}).items():
@@ -41,8 +43,14 @@ class MemoryClient(Commands):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._feed is not None:
-            await self._feed.close()
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            await feed.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it is open."""
+        return self._feed is not None
 
     async def call(self, command: str, params: Params | None = None, *, timeout: float | None = None) -> dict[str, Any]:  # noqa: ARG002 - nothing takes time
         """Answer a command; the ``result``. Raises the ``SetpointError`` of its code."""

@@ -1,6 +1,6 @@
 """Configs in memory, with the behaviour of the daemon: for tests of a service that are to take no time.
 
-It has the commands on configs and their past. What it answers, and what it refuses, is checked against the daemon by
+It has the commands in ``_HANDLERS``. What it answers, and what it refuses, is checked against the daemon by
 the same tests (tests/client/test_conformance.py).
 """
 
