@@ -111,7 +111,7 @@ class Service:
         reply = strictjson.loads(payload)
         if self._command is not None and reply["id"] == self._command[0]:
             _print(reply=reply)
-            if not reply.get("error", {}).get("retryable"):  # else the same bytes are sent again after a while
+            if not reply.get("error", {}).get("retryable"):  # else the same bytes go out again at the next connect
                 self._command = None
 
     def _is_the_daemons(self, payload: bytes, jws: str) -> bool:
