@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import ssl
 from typing import Any, Self, TypeVar
 
@@ -34,7 +35,9 @@ from setpoint_contracts.signing import VerifyingKey
 
 logger = logging.getLogger("setpoint")
 
+_COMMAND_NAME = re.compile(r"[a-z0-9_-]{1,64}(/[a-z0-9_-]{1,64})?")
 _DEFAULT_MAX_BYTES = 262_144  # max_command_bytes (wire section 2), unless an operator has made it another
+_PACKET_HEAD = 16  # of a PUBLISH at most, beside topic and payload, without properties (MQTT 5, section 3.3)
 _POLL_S = 0.25
 
 M = TypeVar("M", bound=BaseModel)
@@ -138,17 +141,20 @@ class Client(Commands):
         ``timeout`` is in seconds. Whatever is lost on the way, the command takes effect once at most.
         """
         requests, given = self._opened(), self.timeout if timeout is None else timeout
+        if not _COMMAND_NAME.fullmatch(command):
+            raise ConfigurationError(f"no command is called {command!r}: a name is set, or profile/save")
         deadline = asyncio.get_running_loop().time() + given
         await self._wait_for_connection(command, deadline)
         signed = _sign(requests, command, params, given)
         if len(signed.payload) > self._max_bytes:
             await self._check_size(signed, self._left(deadline, given))
+        self._check_packet(signed)
         return _result(await requests.ask(signed, self._left(deadline, given)))
 
     async def resend(self, command: SignedCommand, *, timeout: float | None = None) -> Config:
         """Send a command's same bytes again, e.g. of ``Unreachable.command``; it takes effect once at most.
 
-        It may have been signed by another client with a token of the same principal.
+        Another client may have signed it, with the same token; with Ed25519 tokens, with one of the same principal.
         """
         requests, given = self._opened(), self.timeout if timeout is None else timeout
         deadline = asyncio.get_running_loop().time() + given
@@ -237,6 +243,8 @@ class Client(Commands):
         model says so); ``Live.missing`` names those that it may not see.
         """
         check_service(service)
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise ConfigurationError("a service is bound to a pydantic model, a class that is made of BaseModel")
         secrets = Secrets(service, self._settings.token, self._following_opened().call)
         reporter = self._reporter if report else None
         binding = Binding(self._following, service, model, defaults=defaults, secrets=secrets, reporter=reporter)
@@ -302,6 +310,13 @@ class Client(Commands):
         if (size := len(signed.payload)) > self._max_bytes:
             text = f"the signed command has {size} bytes, and the daemon takes {self._max_bytes}"
             raise TooLarge(text, details={"bytes": size, "max_bytes": self._max_bytes})
+
+    def _check_packet(self, signed: SignedCommand) -> None:
+        """Refuse what the broker would end the connection for, again and again."""
+        size, most = len(signed.payload) + len(signed.topic.encode()) + _PACKET_HEAD, self._link.max_packet_bytes
+        if most is not None and size > most:
+            text = f"the signed command is a packet of {size} bytes, and the broker takes {most}"
+            raise TooLarge(text, details={"bytes": size, "max_bytes": most})
 
     def _verify_reply(self, received: Received) -> bool | None:
         token = self._settings.token

@@ -19,6 +19,7 @@ import re
 import secrets
 import socket
 import ssl
+import struct
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -75,6 +76,8 @@ class Link:
         self._on_connected: list[Callable[[], None]] = []
         self._on_lost: list[Callable[[], None]] = []
         self._publishing: set[asyncio.Task[None]] = set()
+        self.max_packet_bytes: int | None = None
+        """The largest packet that the broker takes, as its CONNACK says; None: it sets no limit."""
         self.last_error: str | None = None
         """Why there is no connection, in a line for people; None once there is one."""
 
@@ -96,6 +99,10 @@ class Link:
     def on_message(self, pattern: str, receive: Callable[[Received], None]) -> None:
         """Hand messages whose topic matches a filter to a receiver, which must not raise. One receiver a filter."""
         self._receivers[pattern] = receive
+
+    def off_message(self, pattern: str) -> None:
+        """Hand messages of a filter to nobody."""
+        del self._receivers[pattern]
 
     def on_connected(self, connected: Callable[[], None]) -> None:
         """Call something after each connect, once all that is wanted is subscribed to."""
@@ -143,18 +150,19 @@ class Link:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        pause = _FIRST_PAUSE_S
+        pause, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 async with _connection(self._new_client()) as client:
                     await self._stay(client)
             except (aiomqtt.MqttError, OSError) as error:
                 self._say(error)
             finally:
-                was_connected = self.is_connected
+                held = self.is_connected and loop.time() - began > _LONGEST_PAUSE_S  # not one that is lost at once
                 self._leave()
             _look_for_cancellation()  # an error of aiomqtt's while it takes leave hides one
-            pause = _FIRST_PAUSE_S if was_connected else min(2 * pause, _LONGEST_PAUSE_S)
+            pause = _FIRST_PAUSE_S if held else min(2 * pause, _LONGEST_PAUSE_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that not all come at once
 
     async def _stay(self, client: aiomqtt.Client) -> None:
@@ -220,7 +228,18 @@ class Link:
             logger=_mqtt_logger,
         )
         _watch_for_writing(client._client)  # noqa: SLF001 - aiomqtt has no public way to it
+        self._note_limits(client._client)  # noqa: SLF001 - the same
         return client
+
+    def _note_limits(self, paho: PahoClient) -> None:
+        """Read off CONNACK how large a packet may be: a larger one would end the connection."""
+        connected: Any = paho.on_connect
+
+        def note(*answer: Any) -> None:
+            self.max_packet_bytes = getattr(answer[-1], "MaximumPacketSize", None)
+            connected(*answer)
+
+        paho.on_connect = note
 
     def _take(self, message: aiomqtt.Message) -> None:
         received = Received(
@@ -283,6 +302,9 @@ async def _connection(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
     connecting = asyncio.create_task(client.__aenter__(), name="setpoint connect")
     try:
         await asyncio.shield(connecting)
+    except (ValueError, LookupError, struct.error) as error:  # paho's, of what is no answer of a broker
+        msg = "what answers there is no MQTT broker"
+        raise aiomqtt.MqttError(msg) from error
     except asyncio.CancelledError:
         await asyncio.wait([connecting])
         if connecting.exception() is None:
@@ -321,6 +343,8 @@ def _words(error: BaseException) -> str:
     """Say why in words; the texts of aiomqtt and paho hold no password."""
     if isinstance(error, MqttConnectError):
         return f"the broker refuses it ({error.rc}): look at user and password" if _is_login(error) else str(error)
+    if isinstance(error.__cause__, ValueError | LookupError | struct.error):
+        return str(error)
     cause = error.__cause__ or error.__context__ or error  # aiomqtt hides the one that it was given
     if (verification := getattr(cause, "verify_message", None)) is not None:  # ssl.SSLCertVerificationError
         return f"its certificate is not to be trusted: {verification}"

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
+from setpoint.errors import ConfigurationError
+
 Params = Mapping[str, Any]
 """The parameters of a command, as the wire has them."""
 ConfigLike = Mapping[str, Any] | BaseModel
@@ -21,8 +23,10 @@ def point(at: Point) -> Params:
 
 def plain(config: ConfigLike) -> dict[str, Any]:
     """Return a config as JSON has it. What a model holds as a secret is written, and not its mask."""
-    if not isinstance(config, BaseModel):
+    if isinstance(config, Mapping):
         return dict(config)
+    if not isinstance(config, BaseModel):
+        raise ConfigurationError(f"a config is a mapping or a pydantic model, and not {type(config).__name__}")
     shown = config.model_dump(mode="json", by_alias=True)
     opened: dict[str, Any] = _opened(shown, config.model_dump(by_alias=True))
     return opened
@@ -33,9 +37,9 @@ def _opened(shown: Any, value: Any) -> Any:
     if isinstance(value, SecretStr | SecretBytes | Secret):
         secret = value.get_secret_value()
         return secret.decode() if isinstance(secret, bytes) else secret
-    if isinstance(value, Mapping) and isinstance(shown, dict):
+    if isinstance(value, Mapping) and isinstance(shown, dict) and len(value) == len(shown):
         members = zip(shown.items(), value.values(), strict=True)
         return {name: _opened(member, inner) for (name, member), inner in members}
-    if isinstance(value, list | tuple) and isinstance(shown, list):
+    if isinstance(value, list | tuple) and isinstance(shown, list) and len(value) == len(shown):
         return [_opened(item, inner) for item, inner in zip(shown, value, strict=True)]
     return shown

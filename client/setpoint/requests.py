@@ -39,7 +39,8 @@ class Requests:
         self.reply_topic = topics.reply(token.name, secrets.token_hex(8))
         self._under_way: defaultdict[str, list[tuple[SignedCommand, asyncio.Future[Json]]]] = defaultdict(list)
         self._unjudged: deque[Received] = deque(maxlen=_UNJUDGED)
-        self._closed = False
+        self._refused_signatures = 0
+        self._over = asyncio.Event()
         link.on_message(self.reply_topic, self._take)
         link.on_connected(self._send_again)
 
@@ -77,7 +78,7 @@ class Requests:
 
     def close(self) -> None:
         """Tell all who wait that no reply will come, and all who will."""
-        self._closed = True
+        self._over.set()
         for command, answer in [entry for entries in self._under_way.values() for entry in entries]:
             if not answer.done():
                 answer.set_exception(_closed(command))
@@ -89,12 +90,14 @@ class Requests:
             wait_s = _pause_after(reply, pause)
             if wait_s is None or loop.time() + wait_s >= deadline:
                 return reply
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._over.wait()
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _answer(self, command: SignedCommand) -> Json:
         """Send a command, again and again, until a reply comes."""
-        if self._closed:
+        if self._over.is_set():
             raise _closed(command)
         entry = command, asyncio.get_running_loop().create_future()
         self._under_way[command.jti].append(entry)
@@ -127,6 +130,7 @@ class Requests:
         try:
             yield
         finally:
+            self._link.off_message(topic)
             await self._link.unsubscribe(topic)
 
     def _take(self, received: Received) -> None:
@@ -134,12 +138,14 @@ class Requests:
         if holds is None:
             self._unjudged.append(received)
         if not holds:
+            self._refused_signatures += holds is False
             return
         try:
             reply = strictjson.loads(received.payload)
         except strictjson.InvalidJsonError:
             return
         jti = reply.get("id") if isinstance(reply, dict) else None
+        self._refused_signatures = 0
         for _, answer in self._under_way.get(jti, ()) if isinstance(jti, str) else ():
             if not answer.done():
                 answer.set_result(reply)
@@ -151,6 +157,9 @@ class Requests:
             return f"no answer to {command.name}: the connection to the broker was lost ({why}); {unknown}"
         if self._link.is_refused(command.reply_topic):
             return f"no answer to {command.name}: the broker refuses the reply topic, look at its acl; {unknown}"
+        if self._refused_signatures:
+            signed = "that is signed as it must be: is this token that daemon's?"
+            return f"no answer to {command.name} {signed} {unknown}"
         if self._unjudged:
             return f"an answer came to {command.name}, but no key of the daemon to check it with; {unknown}"
         return (

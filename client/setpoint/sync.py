@@ -1,6 +1,7 @@
 """The client for code without asyncio: the same names, and every call waits for its answer.
 
-One thread in the background has the connection; a client may be used from several threads at once.
+One thread in the background has the connection; a client may be used from several threads at once, but not from a
+signal handler, and not in a process that was forked after it was opened.
 """
 
 import asyncio
@@ -61,11 +62,13 @@ class Client(SyncCommands):
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         if self._loop is not None:
             raise ConfigurationError("this client is open already; make another one")
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="setpoint", daemon=True)
         self._thread.start()
@@ -79,7 +82,7 @@ class Client(SyncCommands):
     def __exit__(self, *exc_info: object) -> None:
         with self._lock:  # from here on nobody begins anything
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
+        if loop is None or thread is None or self._pid != os.getpid():
             return
         try:
             asyncio.run_coroutine_threadsafe(self._end(), loop).result()
@@ -168,10 +171,7 @@ class Client(SyncCommands):
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
-            if self._loop is None:
-                work.close()
-                raise _NotOpenError("the client is not open: use it within `with Client(…) as client:`")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(work, self._usable_loop(work))
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -179,6 +179,21 @@ class Client(SyncCommands):
         except BaseException:
             future.cancel()  # Ctrl-C: nobody waits for it any more
             raise
+
+    def _usable_loop(self, work: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+        """Return the event loop, if who calls can wait for it; else give the work up."""
+        loop: asyncio.AbstractEventLoop | None = self._loop
+        error: type[ConfigurationError] = _NotOpenError
+        text = "the client is not open: use it within `with Client(…) as client:`"
+        if loop is not None and self._pid != os.getpid():
+            loop, text = None, "the client was opened before this process was forked: open another one here"
+        elif loop is not None and threading.current_thread() is self._thread:
+            loop, error = None, ConfigurationError
+            text = "this is called in the client's own thread, which would wait for itself"
+        if loop is None:
+            work.close()
+            raise error(text)
+        return loop
 
 
 class _NotOpenError(ConfigurationError):

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,8 @@ async def update(
     for attempt in range(1, attempts + 1):
         config = copy.deepcopy(document.config or {})
         changed = change(config)
+        if inspect.isawaitable(changed):
+            raise ConfigurationError("what changes a config in `update` is a plain function, and no `async def`")
         try:
             return await commands.set(
                 service,

@@ -399,6 +399,57 @@ async def test_what_the_daemon_would_drop_is_refused_before_it_is_sent(client: C
     assert not large.value.applied
 
 
+async def test_what_the_broker_takes_is_kept_to(own_broker: Broker, new_daemon: NewDaemon, client_of: ClientOf) -> None:
+    """A command that is larger than a packet may be is refused before it is sent, and the connection stays."""
+    own_broker.stop()
+    own_broker.configure("max_packet_size 20000")
+    own_broker.start()
+    async with client_of(new_daemon(broker=own_broker)) as client:
+        lost: list[bool] = []
+        client._link.on_lost(lambda: lost.append(True))  # noqa: SLF001 - which nobody else sees
+        with pytest.raises(TooLarge) as large:
+            await client.set("stt", {"text": "x" * 30_000})
+        assert large.value.details["max_bytes"] == 20_000
+        assert (await client.set("stt", {"text": "x" * 8_000})).version == 1
+        assert lost == []
+
+
+async def test_what_cannot_be_is_refused_at_once(client: Client, service: str) -> None:
+    """Names that no command has, configs that are none, a change that would have to be waited for."""
+    for name in ("a\0b", "#", "config/cmd/set/x/y", ""):
+        with pytest.raises(ConfigurationError, match="no command"):
+            await client.call(name)
+    for config in (None, [1], "text"):
+        with pytest.raises(ConfigurationError, match="a mapping or a pydantic model"):
+            await client.set(service, config)  # type: ignore[arg-type] # what a caller may get wrong
+
+    async def change(config: dict[str, Any]) -> None:
+        pass
+
+    with pytest.raises(ConfigurationError, match="plain function"):
+        await client.update(service, change)  # type: ignore[arg-type] # the same
+    with pytest.raises(ConfigurationError, match="pydantic model"):
+        await client.bind(service, dict)  # type: ignore[type-var] # the same
+
+
+async def test_a_pause_ends_with_the_client(daemon: Daemon, client_of: ClientOf) -> None:
+    """Who waits until a command may be sent again is told at once that the client was closed."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"n": 1})
+        requests = client._requests  # noqa: SLF001 - what the daemon would say is said for it
+        assert requests is not None
+        daemon.kill()
+        async with calling_as_daemon(daemon) as answer:
+            waiting = asyncio.create_task(client.patch("stt", {"n": 2}, timeout=300))
+            jti = await eventually(lambda: next(iter(requests._under_way), ""), "it is sent")  # noqa: SLF001
+            reply = refusal(jti, "rate_limited")
+            reply["error"]["details"] = {"retry_after_s": 200}
+            await answer(requests.reply_topic, reply)
+            await eventually(lambda: not requests._under_way, "it is answered")  # noqa: SLF001
+    with pytest.raises(Unreachable, match="closed"):
+        await asyncio.wait_for(waiting, 20)
+
+
 async def test_a_limited_rate_is_waited_for(new_daemon: NewDaemon, client_of: ClientOf) -> None:
     """Commands beyond the rate are sent again when there is room, within their deadline."""
     daemon = new_daemon(rate_limit_per_s=10)

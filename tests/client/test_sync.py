@@ -100,6 +100,18 @@ def test_a_bound_config_is_followed(shared_daemon: Daemon, service: str) -> None
     assert list(changes) == []
 
 
+def test_who_would_wait_for_himself_is_told(shared_daemon: Daemon, service: str) -> None:
+    """A call in the client's own thread, or in a process that was forked from the client's, is refused at once."""
+    with client_of(shared_daemon) as client:
+        with pytest.raises(ConfigurationError, match="own thread"):
+            client.update(service, lambda _: {"n": client.info().protocol})
+        client._pid += 1  # noqa: SLF001 - as in a process that was forked
+        with pytest.raises(ConfigurationError, match="forked"):
+            client.info()
+        client._pid -= 1  # noqa: SLF001
+        assert client.info().protocol == 1
+
+
 def test_what_asyncio_has_is_here_too(shared_daemon: Daemon, service: str) -> None:
     """Secrets, waiting for reports, sending again, and leaving a bound config."""
     with client_of(shared_daemon) as client:

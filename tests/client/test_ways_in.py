@@ -1,5 +1,6 @@
 """The ways to a broker: plain and encrypted, TCP and WebSocket, with passwords and certificates."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from setpoint import Client, Unreachable
 from setpoint.settings import tls_context
+from setpoint_contracts import Role, Token
 from tests.brokers import LocalBroker, free_port
 from tests.daemon import Daemon, NewDaemon
 
@@ -100,3 +102,26 @@ async def test_who_is_not_let_in_learns_why(
             with pytest.raises(Unreachable, match=why) as unreachable:
                 await client.info(timeout=1.0)
         assert "wrong-secret" not in str(unreachable.value) + caplog.text
+
+
+# paho leaves a socket to the garbage collector when such a handshake fails on it.
+@pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("answer", [b"sec-websocket-accept: \xff\xfe", b"no colon", b"sec-websocket-accept: AAAA"])
+async def test_what_is_no_broker_is_told(answer: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A server that answers a WebSocket's handshake in any other way is tried again, and the error says what it is."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n" + answer + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    token = Token.new("HS256", "tok_1", "alice", Role.VIEWER)
+    async with server, Client(f"ws://127.0.0.1:{port}", token, cache_dir=tmp_path) as client:
+        with pytest.raises(Unreachable, match="was not sent"):
+            await client.info(timeout=2.0)
+        assert client._running is not None  # noqa: SLF001 - the one who would have ended
+        assert not client._running.done()  # noqa: SLF001
+    assert "a fault" not in caplog.text
