@@ -296,10 +296,36 @@ def _look_for_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+def _abandoning(paho: PahoClient) -> Callable[[], None]:
+    """Return what closes the sockets of a connect that has failed.
+
+    aiomqtt leaves one open that is not answered, and paho forgets one whose handshake as a WebSocket fails.
+    """
+    opened, connect = contextlib.ExitStack(), paho._create_socket_connection  # noqa: SLF001 - as in _new_client
+
+    def note() -> socket.socket:
+        connection = connect()
+        opened.callback(connection.close)
+        return connection
+
+    def abandon() -> None:
+        paho._sock_close()  # noqa: SLF001 - the event loop stops watching it first
+        opened.close()
+
+    paho._create_socket_connection = note  # type: ignore[method-assign] # noqa: SLF001 - the same
+    return abandon
+
+
+def _has_failed(connecting: asyncio.Task[Any]) -> bool:
+    return connecting.cancelled() or connecting.exception() is not None
+
+
 @contextlib.asynccontextmanager
 async def _connection(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
     """Connect and take leave. A cancellation waits until it is connected or refused: half of it cannot be closed."""
+    abandon = _abandoning(client._client)  # noqa: SLF001 - as in _new_client
     connecting = asyncio.create_task(client.__aenter__(), name="setpoint connect")
+    connecting.add_done_callback(lambda done: abandon() if _has_failed(done) else None)
     try:
         await asyncio.shield(connecting)
     except (ValueError, LookupError, struct.error) as error:  # paho's, of what is no answer of a broker

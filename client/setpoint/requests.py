@@ -18,7 +18,7 @@ from typing import Any
 from setpoint.errors import Unreachable
 from setpoint.link import Link, Received
 from setpoint.signed import SignedCommand
-from setpoint_contracts import Code, Token, Topics, sign_command, strictjson
+from setpoint_contracts import COMMANDS, Code, Token, Topics, sign_command, strictjson
 
 Json = dict[str, Any]
 Verify = Callable[[Received], bool | None]
@@ -59,7 +59,9 @@ class Requests:
             topics=self._topics,
         )
         topic = self._topics.command(name)
-        return SignedCommand(name, jti, topic, payload.encode(), self.reply_topic, now + lifetime_s)
+        model = COMMANDS.get(name)
+        has_effect = (model is None or bool(model.actions)) and params.get("dry_run") is not True
+        return SignedCommand(name, jti, topic, payload.encode(), self.reply_topic, now + lifetime_s, has_effect)
 
     async def ask(self, command: SignedCommand, timeout_s: float) -> Json:
         """Send a command until it is answered for good; its reply, be it ok or an error. Raises ``Unreachable``."""
@@ -82,6 +84,7 @@ class Requests:
         for command, answer in [entry for entries in self._under_way.values() for entry in entries]:
             if not answer.done():
                 answer.set_exception(_closed(command))
+                answer.exception()  # who waits for it may be cancelled before he looks
 
     async def _ask_until_final(self, command: SignedCommand, deadline: float) -> Json:
         loop, pause = asyncio.get_running_loop(), _FIRST_PAUSE_S
@@ -151,7 +154,7 @@ class Requests:
                 answer.set_result(reply)
 
     def _why_no_answer(self, command: SignedCommand, timeout_s: float) -> str:
-        unknown = "whether it took effect is not known"
+        unknown = "whether it took effect is not known" if command.has_effect else "nothing was to change"
         if not self._link.is_connected:
             why = self._link.last_error or "it does not answer"
             return f"no answer to {command.name}: the connection to the broker was lost ({why}); {unknown}"
@@ -162,10 +165,8 @@ class Requests:
             return f"no answer to {command.name} {signed} {unknown}"
         if self._unjudged:
             return f"an answer came to {command.name}, but no key of the daemon to check it with; {unknown}"
-        return (
-            f"no answer to {command.name} in {timeout_s:g} s; {unknown}. Is the daemon there, does it know this token,"
-            " and does the broker let it through?"
-        )
+        questions = "Is the daemon there, does it know this token, and does the broker let it through?"
+        return f"no answer to {command.name} in {timeout_s:.1f} s; {unknown}. {questions}"
 
 
 def _closed(command: SignedCommand) -> Unreachable:

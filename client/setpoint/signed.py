@@ -13,3 +13,5 @@ class SignedCommand:
     payload: bytes = field(repr=False)
     reply_topic: str
     expires_at: float
+    has_effect: bool = True
+    """Whether it is to change something: no command that reads, and none that is only tried (``dry_run``)."""

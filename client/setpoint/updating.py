@@ -37,7 +37,8 @@ async def update(
     for attempt in range(1, attempts + 1):
         config = copy.deepcopy(document.config or {})
         changed = change(config)
-        if inspect.isawaitable(changed):
+        if inspect.iscoroutine(changed):
+            changed.close()
             raise ConfigurationError("what changes a config in `update` is a plain function, and no `async def`")
         try:
             return await commands.set(

@@ -104,8 +104,6 @@ async def test_who_is_not_let_in_learns_why(
         assert "wrong-secret" not in str(unreachable.value) + caplog.text
 
 
-# paho leaves a socket to the garbage collector when such a handshake fails on it.
-@pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("answer", [b"sec-websocket-accept: \xff\xfe", b"no colon", b"sec-websocket-accept: AAAA"])
 async def test_what_is_no_broker_is_told(answer: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A server that answers a WebSocket's handshake in any other way is tried again, and the error says what it is."""
