@@ -3,7 +3,7 @@
 //     node client.mjs mqtt://HOST:PORT TOKEN.jwk SERVICE [PREFIX]
 //
 // writes a config, writes it again at the version that it has, is refused a third write at the old version, reads it, and
-// waits for its signed update. It needs Node 18 and `npm install mqtt`; all that is signed is Node's own crypto.
+// waits for its signed update. It needs Node 18 and, where this file is, `npm install mqtt`; all that signs is Node's own.
 
 import { createHmac, createPrivateKey, createPublicKey, randomUUID, sign, timingSafeEqual, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -90,6 +90,10 @@ export class Client {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [url, file, service, prefix] = process.argv.slice(2);
+  if (service === undefined) {
+    console.error("usage: node client.mjs mqtt://HOST:PORT TOKEN.jwk SERVICE [PREFIX]");
+    process.exit(2);
+  }
   const client = new Client();
   await client.connect(url, JSON.parse(readFileSync(file, "utf8")), prefix);
   const call = async (command, params) => {

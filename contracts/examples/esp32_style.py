@@ -183,6 +183,8 @@ def main(address: str, token_path: str, flash_path: str, service: str, patch: st
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in {6, 7}:
+        sys.exit("usage: esp32_style.py HOST:PORT TOKEN.jwk FLASH SERVICE PATCH [PREFIX]")
     try:
         sys.exit(main(*sys.argv[1:]))
     except KeyboardInterrupt:

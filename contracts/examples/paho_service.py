@@ -155,6 +155,8 @@ def main() -> None:
     parser.add_argument("--prefix", default="")
     given = parser.parse_args()
     host, _, port = given.address.rpartition(":")
+    if not host or not port.isdecimal():
+        parser.error("the address is HOST:PORT")
     state, topics = Path(given.state), Topics(given.prefix)
     service = Service(Token.load(given.token), given.service, state, instance=given.instance, topics=topics)
     if given.patch is not None:
