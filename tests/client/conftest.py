@@ -1,5 +1,6 @@
 """Clients of the library, on the daemons that the tests have."""
 
+import os
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,6 +12,15 @@ from setpoint import Client
 from tests.daemon import Daemon
 
 ClientOf = Callable[..., Client]
+
+
+@pytest.fixture(autouse=True)
+def _nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test see what the machine's user has set up, nor write to his home."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    for name in [name for name in os.environ if name.startswith("SETPOINT_") and name != "SETPOINT_TEST_BROKER"]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture
