@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from setpoint.errors import Forbidden, NoConfig, SetpointError, TokenExpired, TokenRevoked
-from setpoint.guarded import guarded, misfit
+from setpoint.guarded import guarded, misfit, words_at
 from setpoint.live import Change, Hub, Live, Source
 from setpoint.reporting import Reporter
 from setpoint.revealing import Secrets, tags_in
@@ -210,7 +210,8 @@ class Binding(Generic[M]):
             return self._defaults, [], None if self._defaults is not None else _DELETED
         config, places, missing = self._secrets.put_in(document.config)
         try:
-            return guarded(self._model.model_validate(config), places), missing, None
+            words = words_at(config, places)  # before: a validator may take the config apart
+            return guarded(self._model.model_validate(config), places, words), missing, None
         except ValidationError as error:
             return None, missing, misfit(error, [path for path, _ in tags_in(document.config)])
         except Exception as error:  # noqa: BLE001 - a model's validators are the service's own, and may raise anything

@@ -2,9 +2,10 @@
 
 import logging
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from setpoint import Client
 from tests.brokers import Broker
@@ -92,6 +93,66 @@ async def test_a_misfit_at_a_secret_does_not_tell_it(client: Client, service: st
     await with_secrets(client, service)
     live = await client.bind(service, Strict)
     assert live.error == "key: does not fit (int_parsing)"
+
+
+class Word(BaseModel):
+    """One of two parts, whose validator tells what it was given."""
+
+    kind: Literal["word"]
+    password: str
+
+    @field_validator("password")
+    @classmethod
+    def _check(cls, password: str) -> str:
+        msg = f"{password!r} is too short"
+        raise ValueError(msg)
+
+
+class Pin(BaseModel):
+    """The other."""
+
+    kind: Literal["pin"]
+    pin: str = ""
+
+
+class Either(BaseModel):
+    """A model with a union, where pydantic's places have more steps than the config."""
+
+    auth: Annotated[Word | Pin, Field(discriminator="kind")] = Pin(kind="pin")
+
+
+async def test_a_validators_words_about_a_secret_are_told_nowhere(
+    client: Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the error, the log nor the retained report has them, wherever the model puts the secret."""
+    caplog.set_level(logging.DEBUG)
+    await client.schema_set(service, {"properties": {"auth": {"properties": {"password": SECRET}}}})
+    await client.set(service, {"auth": {"kind": "word", "password": "correct horse"}})
+    live = await client.bind(service, Either)
+    assert live.error == "auth.word.password: does not fit (value_error)"
+    found = await client.applied(service)
+    while not found.instances:
+        found = await client.applied(service)
+    assert [report.error for report in found.instances] == [live.error]
+    assert "horse" not in caplog.text
+
+
+async def test_a_secret_that_a_validator_moved_is_masked(client: Client, service: str) -> None:
+    """A model may take a config apart: what stands in a secret's place is known by its text, wherever it went."""
+
+    class Flat(BaseModel):
+        user: str = ""
+        word: str = ""
+
+        @model_validator(mode="before")
+        @classmethod
+        def _flatten(cls, config: dict[str, Any]) -> dict[str, Any]:
+            return {"user": config.pop("user", ""), "word": config.pop("key", "")}
+
+    await with_secrets(client, service)
+    live = await client.bind(service, Flat)
+    assert live.value.word == "battery staple"
+    assert repr(live.value) == "Flat(user='pi', word=**********)"
 
 
 async def test_cached_secrets_open_again_without_the_broker(
