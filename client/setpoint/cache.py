@@ -61,6 +61,18 @@ class Entry:
     good: Kept | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file has of a bound service. ``good`` is the last good document, if that is another than the newest.
+
+    ``refused`` says why what stands in its place is none.
+    """
+
+    newest: Kept
+    good: Kept | None = None
+    refused: str | None = None
+
+
 class Cache:
     """The files of one daemon's configs below a cache directory. Nothing is made there before there is something."""
 
@@ -90,11 +102,8 @@ class Cache:
         with self._locked_if_possible():
             return self._seen()
 
-    def read(self, service: str) -> tuple[Kept, Kept | None] | None:
-        """Read the newest document of a bound service, and the last good one if that is another; None: nothing is kept.
-
-        Raises ``RefusedError``.
-        """
+    def read(self, service: str) -> Found | None:
+        """Read what is kept of a bound service; None: nothing is. Raises ``RefusedError``."""
         name = f"{service}.json"
         found = self._read(name)
         if found is None:
@@ -102,7 +111,10 @@ class Cache:
         newest = _kept(found.get("newest")) if isinstance(found, dict) else None
         if newest is None:
             raise self._refused(name, "holds no document")
-        return newest, _kept(found.get("good"))
+        good = _kept(found.get("good"))
+        if good is None and "good" in found:
+            return Found(newest, refused=str(self._refused(name, "holds no last good document where one stands")))
+        return Found(newest, good)
 
     def keep(self, entries: Sequence[Entry]) -> dict[str, Order]:
         """Write what was taken, all of it or nothing newer than what stands there already.

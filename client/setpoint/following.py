@@ -2,9 +2,9 @@
 
 Rules:
 
-- A document counts by contracts/following.md, and is on disk before anybody is told of it. What waits is written as one
-  batch, in a thread; of one service only the newest.
-- Documents are subscribed to once there is a key to check them with: they are retained.
+- A document counts by contracts/following.md, and is on disk before anybody is told of it (``setpoint.keeping``).
+- A key that is seen first is on disk before it is believed. What comes meanwhile is judged then. Documents are
+  subscribed to once there is a key to check them with: they are retained.
 - Nobody is told of a document that is older than what he was told of. The same one may be told twice.
 - After a connect, of a service that is held and of which nothing has come, the daemon is asked: its tombstone may have
   been cleared meanwhile.
@@ -14,14 +14,16 @@ Rules:
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeVar
 
-from setpoint.cache import Cache, Entry, Kept, RefusedError
+from setpoint.cache import Cache, Found, Kept, RefusedError
 from setpoint.errors import ConfigurationError, NotFound, SetpointError
 from setpoint.follower import Follower, Order, order_of
+from setpoint.keeping import Keeping
 from setpoint.link import Link, Received
 from setpoint.patterns import is_glob
 from setpoint.revealing import Call
@@ -52,20 +54,16 @@ class Following:
 
     def __init__(self, link: Link, topics: Topics, cache: Cache, keys: Sequence[Jwk] | None, call: Call | None) -> None:
         self._link, self._topics, self._cache, self.call = link, topics, cache, call
-        self.trust = Trust(keys or (), self._pin)
+        self.trust = Trust(keys or ())
         if len(self.trust.pinned) != len(keys or ()):
             raise ConfigurationError("the keys are not all public Ed25519 JWKs with a kid")
         self._follower = Follower(self.trust, topics)
+        self._keeping = Keeping(cache, self._follower.seen, self._is_bound, self._tell_of)
         self._loop = asyncio.get_running_loop()
         self._exact: defaultdict[str, list[Sink]] = defaultdict(list)
         self._globs: defaultdict[str, list[Sink]] = defaultdict(list)
         self._told_of: dict[str, Taken] = {}  # what those who follow know
         self._loaded: dict[str, Taken] = {}  # what the cache had, until the broker has it too
-        self._waiting: dict[str, tuple[Taken, int | None]] = {}  # what is to be written, and when it was heard
-        self._writing: dict[str, tuple[Taken, int | None]] = {}
-        self._whole: dict[str, Order] = {}  # which documents are on disk as they are
-        self._good: dict[str, Taken] = {}
-        self._work = asyncio.Event()
         self._away_since = self._loop.time()
         self._connection = 0
         self._heard: dict[str, int] = {}  # in which connection something of a service came last
@@ -73,7 +71,9 @@ class Following:
         self._ignored: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._asking: asyncio.Task[None] | None = None
-        self._disk_fails = False
+        self._pinning: asyncio.Task[None] | None = None
+        self._meanwhile: list[Received] = []  # what came while a key is being pinned
+        self._closed = False
 
     # Its life
 
@@ -81,17 +81,19 @@ class Following:
         """Read what was pinned and seen, and begin; call it before the link runs."""
         if not self.trust.pinned:
             self.trust.believe(await self._read(self._cache.keys, []))
-        self._follower.seen = await self._read(self._cache.seen, {})
+        seen: dict[str, Order] = await self._read(self._cache.seen, {})
+        self._follower.seen.update(seen)
         self.trust.on_pinned(self._subscribe_at_last)
         self._link.on_message(self._topics.keys, self._take)
         self._link.on_message(self._topics.all_updated, self._take)
         self._link.on_connected(self._begin_connection)
         self._link.on_lost(self._end_connection)
         await self._link.subscribe(self._topics.keys)
-        self.start(self._keep(), "setpoint cache")
+        self.start(self._keeping.run(), "setpoint cache")
 
     async def close(self) -> None:
         """End all that follows."""
+        self._closed = True
         for sinks in [*self._exact.values(), *self._globs.values()]:
             for sink in sinks:
                 sink.close()
@@ -100,22 +102,26 @@ class Following:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run something until it is done, or until the client is closed."""
+        """Run something until it is done, or until the client is closed. Its fault is logged, without its words."""
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_tell_of_a_fault)
         return task
 
     # Who follows
 
     def follow(self, pattern: str, sink: Sink) -> None:
         """Tell somebody of a service, or of all that a glob matches: first what is held, then what is newer."""
+        if self._closed:
+            sink.close()
+            return
         self._of(pattern)[pattern].append(sink)
         for service, taken in [*self._told_of.items()]:
             if fnmatchcase(service, pattern):
                 sink.take(taken)
-                if sink.whole and self._whole.get(service) != taken.order:
-                    self._enqueue(taken, None)
+                if self._keeping.lacks(taken):
+                    self._keeping.add(taken, None)
         topic = self._filter(pattern)
         if self.trust.pinned:
             self.start(self._link.subscribe(topic), "setpoint follow")
@@ -134,8 +140,9 @@ class Following:
         sinks[pattern].remove(sink)
         if not sinks[pattern]:
             del sinks[pattern]
-        for service in [service for service in self._told_of if not any(self._sinks(service))]:
-            del self._told_of[service]  # what is newer of it does not come any more
+        for known in (self._told_of, self._heard):  # what is newer does not come any more
+            for service in [service for service in known if not any(self._sinks(service))]:
+                del known[service]
         topic = self._filter(pattern)
         if topic in self._without_key:
             self._without_key.remove(topic)
@@ -174,33 +181,29 @@ class Following:
 
     async def load(self, service: str) -> Loaded:
         """Read what the cache has of a service, and judge it as what comes from the broker."""
+        newest = None
         try:
             found = await asyncio.to_thread(self._cache.read, service)
+            if found is None:
+                return Loaded()
+            newest = self._judge(service, found.newest)
+            if self._follower.take(found.newest.topic, found.newest.payload, found.newest.jws) == "taken":
+                self._loaded[service] = newest
+                self._keeping.has(newest)
+            good = self._judge_good(service, found, newest.order)
         except RefusedError as error:
-            return _refused(str(error))
-        if found is None:
-            return Loaded()
-        if found[0].topic != self._topics.updated(service):
-            return _refused(f"the cached document of {service}: it is another service's")
-        newest, good = (None if kept is None else self._judge(kept) for kept in found)
-        if newest is None or newest.kept is None:
-            why = "no key that is pinned here signed it" if self.trust.pinned else "there is no key to check it with"
-            return _refused(f"the cached document of {service}: {why}")
-        if newest.order < self._follower.seen.get(service, newest.order):
-            return _refused(f"the cached document of {service}: it is older than one that was seen")
-        if self._follower.take(newest.kept.topic, newest.kept.payload, newest.kept.jws) == "taken":
-            self._loaded[service] = newest
-            self._whole[service] = newest.order
+            logger.warning("the cache is not believed: %s", error)
+            return Loaded(newest, refused=str(error))
         return Loaded(newest, good)
 
     def remember_good(self, taken: Taken, secrets: str | None) -> None:
         """Keep a document beside newer ones as the last good one, with its secrets as they are sealed for the cache."""
         if taken.kept is None:
             return
-        service, kept = taken.document.service, Kept(taken.kept.topic, taken.kept.payload, taken.kept.jws, secrets)
-        self._good[service] = Taken(taken.document, kept)
-        if secrets is not None and taken.kept.secrets != secrets and self._follower.order(service) == taken.order:
-            self._enqueue(self._good[service], None)
+        good = Taken(taken.document, Kept(taken.kept.topic, taken.kept.payload, taken.kept.jws, secrets))
+        self._keeping.remember_good(good)
+        if secrets not in (None, taken.kept.secrets) and self._follower.order(taken.document.service) == taken.order:
+            self._keeping.add(good, None)
 
     async def ask(self, service: str) -> bool:
         """Ask the daemon for the newest document of a service; whether it says that there never was one.
@@ -216,7 +219,7 @@ class Following:
             document: Any = await self.call("get", {"service": service})
         except NotFound as error:
             if (document := error.details.get("current")) is None:
-                if service not in self._follower.holds:
+                if service not in self._follower.holds and any(self._sinks(service)):
                     self._heard[service] = self._connection
                 return "never"
         except SetpointError as error:
@@ -224,7 +227,7 @@ class Following:
             return "silence" if error.retryable else "answer"
         outcome = self._follower.take_reply_document(document)
         if outcome == "taken":
-            self._enqueue(Taken(document_of(document), None), self._connection)
+            self._keeping.add(Taken(document_of(document), None), self._connection)
         elif outcome == "same":
             self._confirm(service, None)
         return "answer"
@@ -232,92 +235,60 @@ class Following:
     # What comes
 
     def _take(self, received: Received) -> None:
+        if self._pinning is None and not self.trust.pinned and received.topic == self._topics.keys:
+            signer = self.trust.signer(received.topic, received.payload, received.jws or "")
+            if signer is not None:
+                self._pinning = self.start(self._pin(signer), "setpoint pin")
+        if self._pinning is not None:
+            self._meanwhile.append(received)
+            return
         outcome = self._follower.take(received.topic, received.payload, received.jws)
         service = self._topics.updated_service(received.topic) or ""
         if outcome == "taken":
-            self._enqueue(Taken(document_of(self._follower.holds[service]), _kept(received)), self._connection)
+            self._keeping.add(Taken(document_of(self._follower.holds[service]), _kept(received)), self._connection)
         elif outcome == "same":
             self._confirm(service, received)
         elif outcome in _WHY:
             self._tell(received.topic, outcome)
 
-    def _enqueue(self, taken: Taken, heard: int | None) -> None:
-        service = taken.document.service
-        if heard is None and service in self._waiting:
-            heard = self._waiting[service][1]
-        self._waiting[service] = taken, heard
-        self._work.set()
+    async def _pin(self, signer: Jwk) -> None:
+        """Pin the key that was seen first, and then judge by it what came, the key set itself too."""
+        try:
+            self.trust.believe(await self._keeping.pin([signer]))
+        finally:
+            self._pinning = None
+        came, self._meanwhile = self._meanwhile, []
+        for received in came:
+            self._take(received)
 
     def _confirm(self, service: str, received: Received | None) -> None:
         """Act on hearing again what is held: it is current, be it from the cache or told of already."""
         held = self._follower.holds[service]
-        for batch in (self._waiting, self._writing):
-            if service in batch:  # it is told of when it is on disk
-                batch[service] = batch[service][0], self._connection
-                return
+        if self._keeping.hear(service, self._connection):
+            return  # it is told of when it is on disk
         if order_of(held) != self._follower.order(service):
             return  # another process has taken a newer one
         kept = None if received is None else _kept(received)
-        taken = self._told_of.get(service) or self._loaded.get(service) or Taken(document_of(held), kept)
-        if taken.kept is None and kept is not None:  # it came in a reply; now it can be kept as it is
-            self._enqueue(Taken(taken.document, kept), self._connection)
+        known = [taken for taken in (self._told_of.get(service), self._loaded.get(service)) if taken is not None]
+        same = [taken for taken in known if taken.order == order_of(held)]
+        taken = same[0] if same else Taken(document_of(held), kept)
+        if came_in_a_reply := taken.kept is None and kept is not None:  # now it can be kept as it is
+            taken = Taken(taken.document, kept)
+        if came_in_a_reply or self._keeping.lacks(taken):
+            self._keeping.add(taken, self._connection)
         else:
             self._tell_of(taken, self._connection)
 
     def _tell_of(self, taken: Taken, heard: int | None) -> None:
         service = taken.document.service
-        if heard is not None:
-            self._heard[service] = heard
         self._loaded.pop(service, None)
         sinks = [*self._sinks(service)]
         if sinks:
             self._told_of[service] = taken
+            if heard is not None:
+                self._heard[service] = heard
         for sink in sinks:
             sink.take(taken)
-
-    async def _keep(self) -> None:
-        """Write what was taken, and then tell of it."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            self._writing, self._waiting = self._waiting, {}
-            newer = await self._write([self._entry(taken) for taken, _ in self._writing.values()])
-            self._follower.seen.update(newer)
-            written, self._writing = self._writing, {}
-            for service, (taken, heard) in written.items():
-                if service not in newer:
-                    self._tell_of(taken, heard)
-
-    def _entry(self, taken: Taken) -> Entry:
-        service = taken.document.service
-        if taken.kept is None or not any(sink.whole for sink in self._sinks(service)):
-            return Entry(service, taken.order)
-        self._whole[service] = taken.order
-        good = self._good.get(service)
-        return Entry(service, taken.order, taken.kept, good.kept if good else None)
-
-    async def _write(self, entries: list[Entry]) -> dict[str, Order]:
-        try:
-            newer = await asyncio.to_thread(self._cache.keep, entries)
-        except OSError as error:
-            # Who cannot keep what he took goes on: a full card must not keep a service from its config.
-            if not self._disk_fails:
-                logger.warning("the cache %s cannot be written: %s", self._cache.directory, error.strerror or error)
-            self._disk_fails = True
-            for entry in entries:
-                self._whole.pop(entry.service, None)
-            return {}
-        self._disk_fails = False
-        return newer
-
-    def _pin(self, keys: list[Jwk]) -> list[Jwk]:
-        try:
-            pinned = self._cache.pin(keys)
-        except OSError as error:
-            logger.warning("the pinned key cannot be kept in %s: %s", self._cache.directory, error.strerror or error)
-            return keys
-        logger.info("pinned the key %s of the daemon", ", ".join(str(jwk["kid"]) for jwk in pinned))
-        return pinned
 
     async def _read(self, read: Callable[[], T], otherwise: T) -> T:
         try:
@@ -357,7 +328,7 @@ class Following:
         return sorted(service for service in known if any(self._sinks(service)))
 
     def _is_silent(self, service: str) -> bool:
-        return not (self.is_current(service) or service in self._waiting or service in self._writing)
+        return not (self.is_current(service) or service in self._keeping)
 
     def _subscribe_at_last(self) -> None:
         topics, self._without_key = self._without_key, []
@@ -366,9 +337,32 @@ class Following:
 
     # What these stand on
 
-    def _judge(self, kept: Kept) -> Taken | None:
+    def _judge_good(self, service: str, found: Found, newest: Order) -> Taken | None:
+        if found.refused is not None:
+            raise RefusedError(found.refused)
+        return None if found.good is None else self._judge(service, found.good, newest)
+
+    def _judge(self, service: str, kept: Kept, newest: Order | None = None) -> Taken:
+        """Judge what the cache has as what comes from the broker; the last good one must not be newer than ``newest``.
+
+        Raises ``RefusedError``.
+        """
+        what = f"the cached {'document' if newest is None else 'last good document'} of {service}"
+        if kept.topic != self._topics.updated(service):
+            raise RefusedError(f"{what}: it is another service's")
         document = self._follower.verified(kept.topic, kept.payload, kept.jws)
-        return None if document is None else Taken(document_of(document), kept)
+        if document is None:
+            why = _WHY["bad_signature"] if self.trust.pinned else "there is no key to check it with"
+            raise RefusedError(f"{what}: {why}")
+        order = order_of(document)
+        if newest is None and order < self._follower.seen.get(service, order):
+            raise RefusedError(f"{what}: it is older than one that was seen")
+        if newest is not None and order > newest:
+            raise RefusedError(f"{what}: it is newer than the newest")
+        return Taken(document_of(document), kept)
+
+    def _is_bound(self, service: str) -> bool:
+        return any(sink.whole for sink in self._sinks(service))
 
     def _of(self, pattern: str) -> defaultdict[str, list[Sink]]:
         return self._globs if is_glob(pattern) else self._exact
@@ -392,6 +386,7 @@ def _kept(received: Received) -> Kept:
     return Kept(received.topic, received.payload, received.jws or "")
 
 
-def _refused(why: str) -> Loaded:
-    logger.warning("the cache is not believed: %s", why)
-    return Loaded(refused=why)
+def _tell_of_a_fault(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        where = "".join(traceback.format_tb(fault.__traceback__))  # its words may hold a value
+        logger.error("%s ended by a fault: %s\n%s", task.get_name(), type(fault).__name__, where)

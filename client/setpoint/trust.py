@@ -24,14 +24,11 @@ _MOST_KEYS = 16  # of a set that anybody may send: each costs a signature to che
 class Trust:
     """The pinned keys of one daemon.
 
-    ``pinned`` are public Ed25519 JWKs that are believed from the start. ``keep`` is called with a key that is about to
-    be pinned: it puts it on disk, and returns the keys that are pinned there then, which may be those of another
-    process that was faster.
+    ``pinned`` are public Ed25519 JWKs that are believed from the start.
     """
 
-    def __init__(self, pinned: Iterable[Jwk] = (), keep: Callable[[list[Jwk]], list[Jwk]] | None = None) -> None:
+    def __init__(self, pinned: Iterable[Jwk] = ()) -> None:
         self._keys: list[tuple[Jwk, VerifyingKey]] = []
-        self._keep = keep
         self._on_pinned: list[Callable[[], None]] = []
         self._pin(pinned)
 
@@ -45,7 +42,7 @@ class Trust:
         self._on_pinned.append(pinned)
 
     def believe(self, keys: Iterable[Jwk]) -> None:
-        """Take keys that were kept on disk; no effect when some are pinned already."""
+        """Pin keys that are on disk; no effect when some are pinned already."""
         if not self._keys:
             self._pin(keys)
 
@@ -54,16 +51,30 @@ class Trust:
         return any(verify_detached(payload, topic, jws, jwk["kid"], key) for jwk, key in self._keys)
 
     def take_key_set(self, topic: str, payload: bytes, jws: str) -> KeySetOutcome:
-        """Take what came on the key set's topic; the outcome in the words of following.md's table."""
+        """Take what came on the key set's topic; the outcome in the words of following.md's table.
+
+        The first key is pinned at once: who is to keep it on disk before asks ``signer``, and then tells ``believe``.
+        """
         if self._keys:
             return "known_key" if self.signed_by_pinned(topic, payload, jws) else "other_key"
-        signer = _signer(topic, payload, jws)
+        signer = self.signer(topic, payload, jws)
         if signer is None:
             return "other_key"
-        self._pin(self._keep([signer]) if self._keep else [signer])
-        if not self.signed_by_pinned(topic, payload, jws):  # another process has pinned another key meanwhile
-            return "other_key"
+        self._pin([signer])
         return "pinned"
+
+    def signer(self, topic: str, payload: bytes, jws: str) -> Jwk | None:
+        """Find the key of a set that signed the set itself: at first use the one to pin."""
+        try:
+            found = strictjson.loads(payload)
+        except strictjson.InvalidJsonError:
+            return None
+        keys = found.get("keys") if isinstance(found, dict) else None
+        for jwk in keys[:_MOST_KEYS] if isinstance(keys, list) else ():
+            key = _verifying(jwk)
+            if key is not None and verify_detached(payload, topic, jws, jwk["kid"], key):
+                return {name: jwk[name] for name in _MEMBERS}
+        return None
 
     def _pin(self, keys: Iterable[Jwk]) -> None:
         found = [(jwk, key) for jwk in keys if (key := _verifying(jwk)) is not None]
@@ -76,20 +87,6 @@ class Trust:
 def is_public_key(jwk: object) -> bool:
     """Whether a JSON value is a public Ed25519 JWK with a ``kid``."""
     return _verifying(jwk) is not None
-
-
-def _signer(topic: str, payload: bytes, jws: str) -> Jwk | None:
-    """The key of a set that signed the set itself."""
-    try:
-        found = strictjson.loads(payload)
-    except strictjson.InvalidJsonError:
-        return None
-    keys = found.get("keys") if isinstance(found, dict) else None
-    for jwk in keys[:_MOST_KEYS] if isinstance(keys, list) else ():
-        key = _verifying(jwk)
-        if key is not None and verify_detached(payload, topic, jws, jwk["kid"], key):
-            return {name: jwk[name] for name in _MEMBERS}
-    return None
 
 
 def _verifying(jwk: Any) -> VerifyingKey | None:

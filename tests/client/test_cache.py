@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import multiprocessing
 import os
 import stat
@@ -13,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from setpoint import cache as cache_module
-from setpoint.cache import Cache, Entry, Kept, RefusedError
+from setpoint.cache import Cache, Entry, Found, Kept, RefusedError
 from setpoint.trust import Jwk
 from setpoint_contracts.keys import to_jwk
 
@@ -58,11 +59,22 @@ def test_gives_back_what_was_kept(cache: Cache, tmp_path: Path) -> None:
     """A document comes back as it came, with the last good one if that is another; so do the orders of all seen."""
     cache.keep([Entry("stt", (1, 5), kept(5, "a..jwe"), kept(4)), Entry("tts", (1, 2))])
     again = Cache(tmp_path / "state", "broker.example", 1883, "site1/")
-    assert again.read("stt") == (kept(5, "a..jwe"), kept(4))
+    assert again.read("stt") == Found(kept(5, "a..jwe"), kept(4))
     assert again.read("tts") is None
     assert again.seen() == {"stt": (1, 5), "tts": (1, 2)}
     cache.keep([entry(6, good=kept(6))])
-    assert again.read("stt") == (kept(6), None)
+    assert again.read("stt") == Found(kept(6))
+
+
+@pytest.mark.parametrize("good", ["null", "[]", "7", '{"topic":"config/updated/stt"}'])
+def test_what_stands_where_the_last_good_one_does_is_told(cache: Cache, good: str) -> None:
+    """Where something else stands than a document, the newest is read without it, and what was read says so."""
+    cache.keep([entry(5, good=kept(4))])
+    path = cache.directory / "stt.json"
+    newest = json.dumps(json.loads(path.read_text())["newest"])
+    path.write_text(f'{{"newest":{newest},"good":{good}}}')
+    refused = f"{path} holds no last good document where one stands"
+    assert cache.read("stt") == Found(kept(5), refused=refused)
 
 
 def test_only_its_owner_may_read_and_write(cache: Cache) -> None:
@@ -90,7 +102,7 @@ def test_an_older_document_is_never_written_over_a_newer_one(cache: Cache) -> No
     """What another process took later stays, and who comes too late is told its order; others of the batch are kept."""
     cache.keep([entry(5)])
     assert cache.keep([entry(4), Entry("tts", (1, 1))]) == {"stt": (1, 5)}
-    assert cache.read("stt") == (kept(5), None)
+    assert cache.read("stt") == Found(kept(5))
     assert cache.seen() == {"stt": (1, 5), "tts": (1, 1)}
     assert cache.keep([Entry("stt", (0, 9)), Entry("tts", (1, 1))]) == {"stt": (1, 5)}
     assert cache.keep([Entry("stt", (2, 1))]) == {}
@@ -120,7 +132,7 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
         writer.join(50)
     assert [writer.exitcode for writer in writers] == [0, 0]
     cache = Cache(tmp_path, "h", 1)
-    assert cache.read("stt") == (kept(2 * WRITES - 1), None)
+    assert cache.read("stt") == Found(kept(2 * WRITES - 1))
     assert cache.seen() == {"stt": (1, 2 * WRITES - 1)}
 
 
@@ -134,7 +146,7 @@ def test_a_process_that_stands_still_holds_up_nobody(cache: Cache, monkeypatch: 
         with pytest.raises(TimeoutError, match="another process holds the lock"):
             cache.keep([entry(2)])
     cache.keep([entry(2)])
-    assert cache.read("stt") == (kept(2), None)
+    assert cache.read("stt") == Found(kept(2))
 
 
 @pytest.mark.parametrize("name", READ)
@@ -155,7 +167,7 @@ def test_a_rest_of_a_crash_is_in_nobodys_way(cache: Cache) -> None:
     cache.keep([entry(1)])
     (cache.directory / "_new0").write_text("half")
     cache.keep([entry(2)])
-    assert cache.read("stt") == (kept(2), None)
+    assert cache.read("stt") == Found(kept(2))
 
 
 def _link(path: Path) -> None:
@@ -211,4 +223,4 @@ def test_what_is_refused_is_written_anew(cache: Cache) -> None:
     cache.keep([entry(2)])
     again = new_jwk("again")
     assert cache.pin([again]) == [again]
-    assert (cache.keys(), cache.seen(), cache.read("stt")) == ([again], {"stt": (1, 2)}, (kept(2), None))
+    assert (cache.keys(), cache.seen(), cache.read("stt")) == ([again], {"stt": (1, 2)}, Found(kept(2)))

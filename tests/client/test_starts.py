@@ -201,6 +201,70 @@ async def test_a_cache_that_is_not_believed_says_why(
         assert "small" not in caplog.text
 
 
+def _good_of_another_service(path: Path) -> None:
+    other = json.loads(path.with_name("tts.json").read_text())["newest"]
+    _edit(path, lambda content: content.update(good=other))
+
+
+def _good_tampered(path: Path) -> None:
+    _edit(path, lambda content: content["good"].update(payload=content["good"]["payload"].replace("small", "other")))
+
+
+REFUSED_GOOD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "of-another-service": (_good_of_another_service, "last good document of stt: it is another service's"),
+    "tampered": (_good_tampered, "last good document of stt: no key that is pinned here signed it"),
+    "malformed": (lambda path: _edit(path, lambda content: content.update(good=[])), "holds no last good document"),
+}
+
+
+@pytest.mark.parametrize("harm", REFUSED_GOOD)
+async def test_a_last_good_document_that_is_not_believed_says_why(
+    harm: str,
+    daemon: Daemon,
+    own_broker: Broker,
+    client_of: ClientOf,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The last good document is judged as the newest is, and is not put into force for one that does not fit."""
+    await bound_once(client_of, daemon)
+    async with client_of(daemon) as client:
+        await client.set("tts", {"model": "of-tts"})
+        await client.bind("tts", Stt)
+        live = await client.bind("stt", Stt)
+        changes = live.changes()
+        await client.set("stt", {"threads": "x"})
+        await soon(anext(changes))
+    do, reason = REFUSED_GOOD[harm]
+    do(files(tmp_path) / "stt.json")
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value, live.source) == (Stt(), "defaults")
+        assert str(live.error).startswith("threads: ")  # the newest was believed, and does not fit
+        assert reason in str(live.refused)
+        assert reason in caplog.text
+
+
+async def test_a_last_good_document_is_not_newer_than_the_newest(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """Two true documents that changed places are told: the one that is to be older is not believed."""
+    async with client_of(daemon) as client:
+        await client.set("stt", {"model": 7})
+        await client.bind("stt", Stt)
+    early = json.loads((files(tmp_path) / "stt.json").read_text())["newest"]
+    await bound_once(client_of, daemon)
+    path = files(tmp_path) / "stt.json"
+    _edit(path, lambda content: content.update(newest=early, good=content["newest"]))
+    path.with_name("_seen.json").unlink()  # with it the older one is refused for that
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value, live.source) == (Stt(), "defaults")
+        assert "it is newer than the newest" in str(live.refused)
+
+
 async def test_an_older_document_in_the_cache_is_refused(
     daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
 ) -> None:
@@ -216,10 +280,10 @@ async def test_an_older_document_in_the_cache_is_refused(
         assert "older than one that was seen" in str(live.refused)
 
 
-async def test_what_was_seen_bounds_what_the_broker_shows_after_a_restart(
+async def test_a_cache_is_of_one_broker_and_believed_with_its_key(
     daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
 ) -> None:
-    """Given keys or pinned ones, a cached document is believed again; the cache of another prefix or port is not."""
+    """With the daemon's key, given or pinned, a cached document is believed; at another port none of it is used."""
     await bound_once(client_of, daemon)
     keys = json.loads((files(tmp_path) / "_keys.json").read_text())
     own_broker.stop()

@@ -32,20 +32,14 @@ DAEMON, STRANGER = Signer("daemon"), Signer("stranger")
 
 
 def test_first_use_pins_the_key_that_signed() -> None:
-    """Of the first set the key that signed it is pinned, with what a public key needs, and kept before it counts."""
-    kept: list[list[Jwk]] = []
-
-    def keep(keys: list[Jwk]) -> list[Jwk]:
-        assert trust.pinned == []
-        kept.append(keys)
-        return keys
-
-    trust = Trust(keep=keep)
+    """Of the first set the key that signed it is pinned, with what a public key needs; `signer` finds it before."""
+    trust = Trust()
     told: list[str] = []
     trust.on_pinned(lambda: told.append("pinned"))
+    assert trust.signer(*DAEMON.key_set(STRANGER.jwk, DAEMON.jwk)) == DAEMON.jwk
+    assert (trust.pinned, told) == ([], [])
     assert trust.take_key_set(*DAEMON.key_set(STRANGER.jwk, DAEMON.jwk)) == "pinned"
     assert trust.pinned == [DAEMON.jwk]
-    assert kept == [[DAEMON.jwk]]
     assert told == ["pinned"]
     assert trust.take_key_set(*DAEMON.key_set(STRANGER.jwk)) == "known_key"
     assert told == ["pinned"]
@@ -71,8 +65,10 @@ def test_a_set_that_none_of_its_own_keys_signed_pins_nothing() -> None:
 
 
 def test_the_key_of_a_faster_process_counts() -> None:
-    """When another process has pinned meanwhile, what it pinned counts, and what comes is judged by that."""
-    trust = Trust(keep=lambda _: [DAEMON.jwk])
+    """What is believed from the disk counts, be it of another process, and what comes is judged by that."""
+    trust = Trust()
+    trust.believe([DAEMON.jwk])
+    trust.believe([STRANGER.jwk])
     assert trust.take_key_set(*STRANGER.key_set(STRANGER.jwk)) == "other_key"
     assert trust.pinned == [DAEMON.jwk]
     payload = b"{}"
