@@ -60,6 +60,7 @@ class Binding(Generic[M]):
         self._settled = asyncio.Event()
         self._opened: set[str] = set()
         self._error: str | None = None
+        self._left = False
 
     async def start(self, timeout: float) -> Live[M]:
         """Return the config as soon as a live document is applied, else what there is after ``timeout`` seconds.
@@ -83,7 +84,10 @@ class Binding(Generic[M]):
         return live
 
     def leave(self) -> None:
-        """Follow no more."""
+        """Follow no more; no effect the second time."""
+        if self._left:
+            return
+        self._left = True
         self._following.unfollow(self._service, self)
         self._hub.close()
         if self._asking is not None:
@@ -94,8 +98,8 @@ class Binding(Generic[M]):
     # What the following calls
 
     def take(self, taken: Taken) -> None:
-        """Act on a document, unless it was acted on already."""
-        if self._newest is not None and taken.order <= self._newest.order:
+        """Act on a document, unless it was acted on already, or nobody follows any more."""
+        if self._left or (self._newest is not None and taken.order <= self._newest.order):
             return
         self._newest = taken
         if self._asking is not None:
@@ -221,7 +225,7 @@ class Binding(Generic[M]):
         live = self._live
         if live is None:
             live = self._live_with(value)
-        again = self._applied is not None and self._applied.order == taken.order and live.value == value
+        again = self._applied is not None and self._applied.order == taken.order and _are_equal(live.value, value)
         old, before = live.value, live.document
         document = taken.document.model_copy(deep=True)
         live.value, live.document, live.source, live.missing = value, document, source, tuple(missing)
@@ -246,12 +250,19 @@ class Binding(Generic[M]):
             sealed = self._secrets.sealed(taken.document.config)
         self._following.remember_good(taken, sealed)
 
+    def _is_current(self) -> bool:
+        return not self._left and self._following.is_current(self._service)
+
     def _live_with(self, value: M) -> Live[M]:
-        service, following = self._service, self._following
-        self._live = Live(
-            service, value, hub=self._hub, is_current=lambda: following.is_current(service), leave=self.leave
-        )
+        self._live = Live(self._service, value, hub=self._hub, is_current=self._is_current, leave=self.leave)
         return self._live
+
+
+def _are_equal(one: BaseModel, other: BaseModel) -> bool:
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - a member's own comparison, which may raise anything
+        return False
 
 
 def _defaults(model: type[M], given: M | None) -> M | None:

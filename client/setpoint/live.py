@@ -99,8 +99,8 @@ class Live(Generic[M]):
     def stale(self) -> bool:
         """Whether the newest config may be another one.
 
-        True without a connection, while nothing of the service has come since it was made, and when the newest document
-        was rejected or waits for its secrets.
+        True without a connection, while nothing of the service has come since it was made, when the newest document
+        was rejected or waits for its secrets, and after ``aclose``.
         """
         return self.error is not None or self.waits_for_secrets or not self._is_current()
 

@@ -26,7 +26,7 @@ class Watch:
         check_pattern(pattern)
         self._following, self._pattern = following, pattern
         self._newest = _Newest()
-        self._follows = False
+        self._follows = self._closed = False
         self._leave = weakref.finalize(self, following.unfollow, pattern, self._newest)
         self._leave.atexit = False
 
@@ -34,13 +34,16 @@ class Watch:
         return self
 
     async def __anext__(self) -> ConfigDocument:
+        if self._closed:
+            raise StopAsyncIteration
         if not self._follows:
             self._follows = True
             self._following.follow(self._pattern, self._newest)
         return await self._newest.next()
 
     async def aclose(self) -> None:
-        """Watch no more; who waits for the next document is told that there is none."""
+        """Watch no more; who waits or asks for the next document is told that there is none."""
+        self._closed = True
         self._leave()
         self._newest.close()
 

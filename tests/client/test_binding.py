@@ -4,11 +4,14 @@ import asyncio
 import logging
 import time
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from setpoint import Client, ConfigurationError, NoConfig
+from setpoint.keeping import Keeping
+from setpoint.taken import Taken
 from tests.client.conftest import ClientOf
 from tests.daemon import Daemon
 from tests.waiting import eventually, soon
@@ -77,6 +80,35 @@ async def test_a_validator_may_raise_anything(client: Client, service: str) -> N
     await client.set(service, {"threads": 7})
     live = await client.bind(service, Faulty)
     assert (live.source, live.error) == ("defaults", "the model failed with ZeroDivisionError")
+
+
+async def test_a_member_may_refuse_to_be_compared(shared_daemon: Daemon, client_of: ClientOf, service: str) -> None:
+    """A member whose comparison fails stops nothing: what comes goes on to count."""
+
+    class Sly:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Odd(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        sly: Annotated[Sly, BeforeValidator(lambda _: Sly())] = Field(default_factory=Sly)
+
+    async with client_of(shared_daemon) as client:
+        await client.set(service, {"sly": 1})
+        await client.bind(service, Odd)
+        await eventually(lambda: service in _keeping(client)._whole, "it is kept")  # noqa: SLF001
+    async with client_of(shared_daemon) as client:
+        live = await client.bind(service, Odd, timeout=0)  # the cached one, which is then heard again
+        await eventually(lambda: not live.stale, "it is heard")
+        assert live.source == "live"
+        await client.set(service, {"sly": 2})
+        await eventually(lambda: live.version == 2, "it is applied")
+
+
+def _keeping(client: Client) -> Keeping:
+    return client._following._keeping  # noqa: SLF001
 
 
 async def test_a_deleted_service_has_the_defaults(client: Client, service: str) -> None:
@@ -173,6 +205,56 @@ async def test_a_binding_can_be_left(client: Client, service: str) -> None:
     assert (await soon(anext(more))).new.threads == 2
     assert [change async for change in changes] == []
     assert (left.value.threads, stays.value.threads) == (1, 2)
+
+
+async def test_what_was_left_is_stale(client: Client, service: str) -> None:
+    """After `aclose` the value is not kept up to date, and says so; so does a new binding until it hears something."""
+    await client.set(service, {"threads": 1})
+    left, stays = await client.bind(service, Stt), await client.bind(service, Stt)
+    await left.aclose()
+    assert (left.stale, stays.stale) == (True, False)
+    await stays.aclose()
+    await eventually(lambda: service not in client._following._heard, "nobody follows")  # noqa: SLF001
+    await client.set(service, {"threads": 2})
+    again = await client.bind(service, Stt, timeout=0)
+    assert (again.value.threads, again.source, again.stale) == (1, "cache", True)
+    await eventually(lambda: (again.value.threads, again.stale) == (2, False), "what was missed is heard")
+
+
+async def test_leaving_twice_leaves_once(
+    shared_daemon: Daemon, client: Client, client_of: ClientOf, service: str
+) -> None:
+    """A second `aclose` has no effect: another binding of the same service goes on to be reported."""
+    await client.set(service, {"threads": 1})
+    async with client_of(shared_daemon, instance="pi-1") as bound:
+        left, stays = await bound.bind(service, Stt), await bound.bind(service, Stt)
+        await left.aclose()
+        await left.aclose()
+        assert bound._reporter._bound[service] == 1  # noqa: SLF001
+        assert service in bound._reporter._reports  # noqa: SLF001
+        assert not stays.stale
+
+
+async def test_a_fault_is_logged_without_its_words(
+    client: Client, service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the keeping of what comes ends by a fault, the log says where, and what kind; its words may hold a value."""
+
+    class Faulty:
+        whole = False
+
+        def take(self, taken: Taken) -> None:
+            raise ValueError(taken.document.config)
+
+        def close(self) -> None:
+            """Nothing is to be done."""
+
+    await client.set(service, {"model": "xyzzy"})
+    client._following.follow(service, Faulty())  # noqa: SLF001
+    await eventually(lambda: "setpoint cache ended by a fault: ValueError" in caplog.text, "the fault is logged")
+    assert "in take" in caplog.text
+    assert "xyzzy" not in caplog.text
+    assert [record.levelname for record in caplog.records if "fault" in record.message] == ["ERROR"]
 
 
 async def test_follows_without_a_token(shared_daemon: Daemon, client: Client, service: str, tmp_path: Path) -> None:

@@ -173,6 +173,20 @@ async def test_who_leaves_is_not_subscribed_any_more(client: Client, service: st
     await eventually(lambda: topic not in client._link._wanted, "it is unsubscribed")  # noqa: SLF001
 
 
+async def test_stays_closed(shared_daemon: Daemon, client_of: ClientOf, service: str) -> None:
+    """After `aclose`, and after its client is closed, a watch has nothing more, whether it was read before or not."""
+    async with client_of(shared_daemon) as client:
+        await client.set(service, {})
+        read_once, never_read, after = (client.watch(service) for _ in range(3))
+        await read(read_once, 1)
+        await client.set(service, {"n": 2})
+        for watch in (read_once, never_read):
+            await watch.aclose()
+            assert await soon(anext(watch, None)) is None
+        await eventually(lambda: service not in client._following._exact, "nobody follows")  # noqa: SLF001
+    assert await soon(anext(after, None)) is None
+
+
 async def _of(task: "asyncio.Task[Document]") -> Document:
     try:
         return await task
