@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.command import Setpoint
+from tests.daemon import NewDaemon
 
 
 def test_a_config_is_set_and_shown_in_every_form(setpoint: Setpoint, service: str) -> None:
@@ -51,6 +52,8 @@ def test_a_dry_run_changes_nothing(setpoint: Setpoint, service: str) -> None:
         done = setpoint(*arguments, "--dry-run", "-o", "json", stdin=json.dumps({service: {"a": 1}}))
         assert f"{service} (new)\n+ /a: 1\n" in done.stderr
         assert json.loads(done.stdout)["dry_run"] is True
+        table = setpoint.ok(*arguments, "--dry-run", "-q", stdin=json.dumps({service: {"a": 1}}))
+        assert table.splitlines()[1].endswith("  1        would change")
     setpoint.refused(3, "get", service)
 
 
@@ -124,6 +127,32 @@ def test_what_does_not_fit_is_refused_in_words(setpoint: Setpoint, service: str)
     assert "service: " in setpoint.refused(5, "set", "Not-A-Service", "a=1")
     assert setpoint.refused(2, "frob").startswith("setpoint: No such command 'frob'")
     assert "`setpoint list`" in setpoint.refused(3, "patch", f"{service}-x", "a=1")
+
+
+def test_what_is_not_found_can_be_looked_up(setpoint: Setpoint, service: str) -> None:
+    """The words name the command that lists what there is of its kind."""
+    setpoint.ok("set", service, "a=1", "-q")
+    for looked_up, *arguments in (
+        (f"history {service} --versions", "get", service, "--version", 9),
+        (f"history {service} --versions", "restore", service, "--version", 9),
+        (f"get {service}", "get", service, "--key", "nokey"),
+        ("list", "get", f"{service}-x"),
+        ("list", "diff", f"{service}-x"),
+        ("profile list", "profile", "load", f"{service}-x"),
+        ("schema list", "schema", "get", service),
+        ("token list", "token", "revoke", "tok_0000000000000000"),
+    ):
+        said = setpoint.refused(3, *arguments)
+        assert said.splitlines()[-1] == f"  do: `setpoint {looked_up}` shows what there is"
+
+
+def test_without_an_answer_before_a_change_nothing_was_changed(new_daemon: NewDaemon, alone: Setpoint) -> None:
+    """What asks only what would change says so when nobody answers; the exit code is 7."""
+    daemon = new_daemon()
+    daemon.stop()
+    setpoint = Setpoint(daemon, alone.home)
+    for arguments in (("set", "fan", "a=1"), ("delete", "fan"), ("restore", "fan", "--version", 1, "--dry-run")):
+        assert setpoint.refused(7, *arguments, "--timeout", 0.5).startswith("setpoint: nothing was changed: no answer")
 
 
 def test_secrets_are_shown_on_demand_only(setpoint: Setpoint, service: str) -> None:

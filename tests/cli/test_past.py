@@ -43,6 +43,9 @@ def test_history_tells_who_changed_what(setpoint: Setpoint, service: str) -> Non
     versions = json.loads(setpoint.ok("history", service, "--versions", "-o", "json"))["versions"]
     assert [(one["version"], one["reason"]) for one in versions] == [(2, "more\tof it"), (1, "first")]
     setpoint.refused(2, "history", "--versions")
+    nothing = setpoint("history", service, "--key", "c")
+    assert (nothing.returncode, nothing.stdout, nothing.stderr) == (0, "", "there is no such change\n")
+    assert "`setpoint list`" in setpoint.refused(3, "history", f"{service}-x")
 
 
 def test_what_was_is_restored(setpoint: Setpoint, service: str) -> None:
@@ -51,6 +54,7 @@ def test_what_was_is_restored(setpoint: Setpoint, service: str) -> None:
     setpoint.ok("set", service, "a=2", "-q")
     tried = setpoint("restore", service, "--version", 1, "--dry-run")
     assert tried.stderr == f"{service} version 2 → 3\n- /a: 2\n+ /a: 1\n"
+    assert tried.stdout.splitlines()[1] == f"{service}  3        would change"
     assert setpoint.ok("get", service, "-o", "raw") == '{"a":2}\n'
     setpoint.ok("restore", service, "--version", 1, "--reason", "back")
     assert setpoint.ok("get", service, "-o", "raw") == '{"a":1}\n'
@@ -71,5 +75,7 @@ def test_profiles_keep_and_bring_back(setpoint: Setpoint, service: str) -> None:
     assert (shown["description"], shown["snapshot"]) == ("quiet", {service: {"volume": 1}})
     loaded = setpoint("profile", "load", name)
     assert loaded.stderr == f"{service} version 2 → 3\n- /volume: 9\n+ /volume: 1\n"
+    again = setpoint("profile", "load", name)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "nothing was changed\n")
     setpoint.ok("profile", "delete", name)
     setpoint.refused(3, "profile", "show", name)

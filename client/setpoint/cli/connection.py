@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from setpoint.cli.contexts import Target, target
-from setpoint.cli.exits import Failed, complain, exit_code, told
+from setpoint.cli.exits import Asked, Failed, complain, exit_code, told
 from setpoint.cli.options import Options
 from setpoint.cli.output import is_terminal
 
@@ -34,11 +34,11 @@ _PATIENCE_S = 1.0
 
 
 class Refused(Failed):
-    """A command that was refused, or was not answered: the library's error, told for people."""
+    """A command that was refused, or was not answered: the library's error, told for people, ``before`` it."""
 
-    def __init__(self, error: "SetpointError") -> None:
-        message, todo = told(error.code, error.message, error.details)
-        super().__init__(message, todo, exit_code(error.code))
+    def __init__(self, error: "SetpointError", asked: Asked | None = None, *, before: str = "") -> None:
+        message, todo = told(error.code, error.message, error.details, asked)
+        super().__init__(before + message, todo, exit_code(error.code))
         self.error = error
         self.code = error.code
         self.details: Mapping[str, Any] = error.details
@@ -50,6 +50,8 @@ class Session:
     def __init__(self, options: Options, client: "Client | None") -> None:
         self.options = options
         self._client = client
+        self.refused: Asked | None = None
+        """The last command that was refused, and what it was given."""
 
     @property
     def is_printing(self) -> bool:
@@ -71,7 +73,13 @@ class Session:
             raise click.exceptions.Exit(0)
         if self._client.principal is None:
             raise no_token()
-        return await self._client.call(command, given, timeout=timeout)
+        from setpoint.errors import SetpointError
+
+        try:
+            return await self._client.call(command, given, timeout=timeout)
+        except SetpointError:
+            self.refused = command, given
+            raise
 
     async def pages(self, command: str, params: Params, members: str, cursor: str, most: int | None) -> list[Any]:
         """Gather what a command gives page by page, at most so many; None: all."""
@@ -97,7 +105,10 @@ def run(options: Options, work: Callable[[Session], Coroutine[Any, Any, T]], *, 
         if options.print_mqtt:
             return await work(Session(options, None))
         async with _open(options, patient=patient) as session:
-            return await work(session)
+            try:
+                return await work(session)
+            except SetpointError as error:
+                raise Refused(error, session.refused) from None
 
     try:
         return asyncio.run(main())

@@ -61,13 +61,11 @@ _TODO: dict[str, str] = {
     "token_expired": "ask an administrator for a new token (`setpoint token create`)",
     "token_revoked": "ask an administrator for a new token (`setpoint token create`)",
     "forbidden": "use another token (--token FILE), or ask an administrator for one that may",
-    "not_found": "`setpoint list` shows what there is",
     "already_exists": "take another name, or replace it with --overwrite",
     "idempotency_conflict": "leave --jti out: each new command needs one of its own",
     "schema_invalid": "`setpoint schema get {service}` shows what it must fit",
     "too_large": "make it smaller, or ask for less",
     "unreachable": "`setpoint doctor` finds out why",
-    "not_applied": "`setpoint call applied` shows what each instance says",
     "read_only": "an operator decides: `setpoint status` says why; reads work",
     "rate_limited": "wait {retry_after_s} s, then try again",
     "unavailable": "try again; if it stays so, look at the daemon's log and disk",
@@ -75,6 +73,10 @@ _TODO: dict[str, str] = {
     "unknown_command": "the daemon has no such command, perhaps because it is older; `setpoint info` lists all it has",
 }
 _SHOWN_ERRORS = 3
+_LISTED_BY = {"profile": "profile list", "schema": "schema list", "token": "token list"}
+
+Asked = tuple[str, Mapping[str, Any]]
+"""A command and what it was given."""
 
 
 class Failed(click.ClickException):
@@ -91,15 +93,15 @@ def exit_code(code: str) -> Exit:
     return CODES.get(code, Exit.REFUSED)
 
 
-def told(code: str, message: str, details: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Say what an error is, and what to do about it; the latter is None when nobody knows."""
+def told(code: str, message: str, details: Mapping[str, Any], asked: Asked | None = None) -> tuple[str, str | None]:
+    """Say what an error of a command is, and what to do about it; the latter is None when nobody knows."""
     errors = details.get("errors") or []
     shown = [_one_error(error) for error in errors[:_SHOWN_ERRORS]]
     if shown and code in {"bad_request", "schema_invalid"}:
         more = len(errors) - len(shown)
         message = message.rstrip(".") if code == "schema_invalid" else "this does not fit"
         message += ": " + "; ".join(shown) + (f"; and {more} more" if more else "")
-    return message, _todo(code, details)
+    return message, _todo(code, details, asked)
 
 
 def _one_error(error: Mapping[str, Any]) -> str:
@@ -107,22 +109,44 @@ def _one_error(error: Mapping[str, Any]) -> str:
     return f"{where}: {error.get('message', '')}" if where else str(error.get("message", ""))
 
 
-def _todo(code: str, details: Mapping[str, Any]) -> str | None:
+def _todo(code: str, details: Mapping[str, Any], asked: Asked | None) -> str | None:
     if code == "version_conflict":
         current = details.get("current") or {}
         service, version = current.get("service", "SERVICE"), current.get("version", "N")
         return f"look at it (`setpoint get {service}`), then write with --expect {version}"
     if code == "bad_request" and any(_is_expectation(error) for error in details.get("errors") or ()):
         return "this daemon wants to know which version you have seen: give --expect N (0: it must not exist)"
-    if code == "not_found" and details.get("pruned"):
-        return "it was removed from the history: `setpoint history --versions` shows what is left"
-    if code == "not_found" and (details.get("current") or {}).get("deleted"):
-        current = details["current"]
-        return f"it is deleted: `setpoint history {current['service']} --versions` shows what there was"
+    if code == "not_found":
+        return _where_to_look(details, asked)
     if code == "too_large" and details.get("applied"):
         return "it took effect, only the answer was too large: do not send it again"
     text = _TODO.get(code)
     return text.format_map(_Known(details)) if text else None
+
+
+def _where_to_look(details: Mapping[str, Any], asked: Asked | None) -> str:
+    if details.get("pruned"):
+        return f"`setpoint history {details.get('service', 'SERVICE')} --versions` shows what is left"
+    current = details.get("current") or {}
+    if current.get("deleted"):
+        return f"`setpoint history {current['service']} --versions` shows what there was"
+    return f"`setpoint {_shows_what_there_is(details, asked)}` shows what there is"
+
+
+def _shows_what_there_is(details: Mapping[str, Any], asked: Asked | None) -> str:
+    """Name the command that lists what something was not found among."""
+    command, given = asked or ("", {})
+    family, service = command.partition("/")[0], given.get("service")
+    if command != "profile/save" and family in _LISTED_BY:
+        return _LISTED_BY[family]
+    if command == "history/restore" and "version" in given:
+        service = (given.get("services") or [None])[0]
+    elif command == "get" and given.keys() == {"service", "key"}:
+        return f"get {service}"
+    elif command != "diff" and not given.keys() & {"version", "revision", "time"}:
+        service = None
+    never_was = "service" in details
+    return "list" if service is None or never_was else f"history {service} --versions"
 
 
 def _is_expectation(error: Mapping[str, Any]) -> bool:

@@ -115,9 +115,14 @@ def history(
     params = {"service": service, "key": key, "user": user, "since": since, "until": until}
 
     async def work(session: Session) -> list[dict[str, Any]]:
-        return await session.pages("history/query", params, "entries", "before", limit or _DEFAULT_ENTRIES)
+        found = await session.pages("history/query", params, "entries", "before", limit or _DEFAULT_ENTRIES)
+        if service is not None and not found:
+            await _newest(session, service)  # an error if there never was such a service
+        return found
 
     entries = run(options, work)
+    if not entries and form(options) == "table":
+        click.echo("there is no such change", err=True)
     if form(options) == "table" and is_terminal(sys.stdout):
         _tell(entries)
         return

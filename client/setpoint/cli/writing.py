@@ -12,7 +12,7 @@ import click
 
 from setpoint.cli import diffs, values
 from setpoint.cli.configs import heading
-from setpoint.cli.connection import Session, run
+from setpoint.cli.connection import Refused, Session, run
 from setpoint.cli.exits import Exit, Failed
 from setpoint.cli.options import Command, Options, Service, expect, pass_options, reason
 from setpoint.cli.output import Table, form, is_terminal, show
@@ -76,7 +76,7 @@ def delete(
 
     async def work(session: Session) -> Json:
         if not quiet and not session.is_printing:
-            current = await session.call("get", {"service": service})
+            current = await _asked_before(session, "get", {"service": service})
             gone = [{"op": "remove", "path": f"/{key}", "old": old} for key, old in (current["config"] or {}).items()]
             diffs.tell(f"{service} version {current['version']}, to be deleted", gone)
         return await session.call("delete", {**params, "dry_run": dry_run or None})
@@ -99,7 +99,7 @@ async def carry_out(session: Session, command: str, params: Mapping[str, Any], *
         return await session.call(command, {**params, "dry_run": True})
     shown: list[Json] = []
     if (dry_run or not quiet) and not session.is_printing:
-        would = await session.call(command, {**params, "dry_run": True})
+        would = await _asked_before(session, command, {**params, "dry_run": True})
         shown = changes(would)
         if not quiet:
             tell(shown)
@@ -110,6 +110,16 @@ async def carry_out(session: Session, command: str, params: Mapping[str, Any], *
         click.echo("setpoint: others wrote meanwhile; this is what has changed:", err=True)
         tell(changes(done))
     return done
+
+
+async def _asked_before(session: Session, command: str, params: Mapping[str, Any]) -> Json:
+    """Ask for what is shown before a change; when no answer comes, say that there was no change yet."""
+    from setpoint.errors import Unreachable
+
+    try:
+        return await session.call(command, params)
+    except Unreachable as error:
+        raise Refused(error, before="nothing was changed: ") from None
 
 
 def changes(result: Json) -> list[Json]:
@@ -142,25 +152,31 @@ def finish(options: Options, results: Sequence[Json]) -> None:
     """Print the results of changes: the whole of them, or for people a line each."""
     whole = results[0] if len(results) == 1 else {"results": list(results)}
     each = [change for result in results for change in changes(result)]
-    rows = [(one["service"], one["version"], _what(one)) for one in each]
-    if form(options) == "table" and is_terminal(sys.stdout):
+    dry_run = any(result.get("dry_run") for result in results)
+    if form(options) == "table" and not each:
+        click.echo("nothing would change" if dry_run else "nothing was changed", err=True)
+    elif form(options) == "table" and is_terminal(sys.stdout):
         for one in each:
-            click.echo(_sentence(one, dry_run=bool(whole.get("dry_run"))))
-        return
-    show(options, whole, Table(("SERVICE", "VERSION", "RESULT"), rows))
+            click.echo(_sentence(one, dry_run=dry_run))
+    else:
+        rows = [(one["service"], one["version"], _what(one, dry_run=dry_run)) for one in each]
+        show(options, whole, Table(("SERVICE", "VERSION", "RESULT"), rows))
 
 
-def _what(result: Json) -> str:
+def _what(result: Json, *, dry_run: bool) -> str:
+    if result.get("changed") is False:
+        return "unchanged"
     if result.get("deleted"):
-        return "deleted"
-    return "unchanged" if result.get("changed") is False else "changed"
+        return "would be deleted" if dry_run else "deleted"
+    return "would change" if dry_run else "changed"
 
 
 def _sentence(result: Json, *, dry_run: bool) -> str:
     if result.get("changed") is False:
         return f"unchanged: {heading(result)}"
     if dry_run:
-        return f"would be: {result['service']} version {result['version']}"
+        deleted = ", deleted" if result.get("deleted") else ""
+        return f"would be: {result['service']} version {result['version']}{deleted}"
     return heading(result)
 
 
