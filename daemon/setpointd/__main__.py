@@ -2,7 +2,7 @@
 
 import sys
 
-from setpointd.operator.cli import main
+from setpointd.operator.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

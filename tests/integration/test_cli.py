@@ -116,6 +116,17 @@ def test_version_and_help() -> None:
     assert module.stdout == done("--version")
 
 
+def test_without_the_extra_it_says_what_to_install() -> None:
+    """Where what it needs is not installed, it is one line that names the extra, and exit code 2."""
+    for missing, command in (("click", "--help"), ("structlog", "run")):
+        child = (
+            f"import sys; sys.modules['{missing}'] = None; from setpointd.operator.entry import main; sys.exit(main())"
+        )
+        done = subprocess.run([sys.executable, "-c", child, command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(f"setpointd: {missing} is missing, of the extra `daemon`")
+
+
 @pytest.mark.parametrize("args", [["--help"], ["-h"], ["--version"], []])
 def test_help_and_version_load_nothing_heavy(args: list[str]) -> None:
     """On a Pi, asking for help or the version must not wait for what only the commands need."""

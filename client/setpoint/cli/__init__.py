@@ -10,10 +10,13 @@ def main() -> int:
     except ImportError:
         import sys
 
-        sys.stderr.write("setpoint: the command line is not installed\n  do: pip install 'setpoint[cli]'\n")
+        sys.stderr.write("setpoint: the extra `cli` is not installed\n  do: pip install 'DIR[cli]' (DIR: a clone)\n")
         return 2
     except KeyboardInterrupt:
         return _INTERRUPTED
-    from setpoint.cli.app import run
+    try:
+        from setpoint.cli.app import run
 
-    return run()
+        return run()
+    except KeyboardInterrupt:  # while it was imported
+        return _INTERRUPTED
