@@ -125,7 +125,10 @@ def test_what_does_not_fit_is_refused_in_words(setpoint: Setpoint, service: str)
     assert "do: see `setpoint set --help`" in setpoint.refused(2, "set", service, "novalue")
     assert "cannot be read" in setpoint.refused(2, "set", service, "@missing.yaml")
     assert "service: " in setpoint.refused(5, "set", "Not-A-Service", "a=1")
-    assert setpoint.refused(2, "frob").startswith("setpoint: No such command 'frob'")
+    assert setpoint.refused(2, "pach").startswith("setpoint: No such command 'pach'. (Did you mean one of: 'patch', ")
+    assert "at least 0.1" in setpoint.refused(2, "list", "--timeout", 0)
+    setpoint.refused(2, "set", f"{service}-y", "a=1", SETPOINT_OUTPUT="xml")
+    assert f"{service}-y" not in setpoint.ok("list", service)
     assert "`setpoint list`" in setpoint.refused(3, "patch", f"{service}-x", "a=1")
 
 
@@ -189,6 +192,7 @@ def test_any_command_can_be_called_and_signed(setpoint: Setpoint, service: str) 
     topic = f"{setpoint.env['SETPOINT_TOPIC_PREFIX']}config/cmd/patch"
     broker = setpoint.env["SETPOINT_BROKER_URL"].removeprefix("mqtt://").split(":")
     patch = json.dumps({"service": service, "patch": {"a": 2}})
+    assert "did you mean patch?" in setpoint("sign", "ptach", "{}").stderr
     command = f"setpoint sign patch '{patch}' | mosquitto_pub -h {broker[0]} -p {broker[1]} -q 1 -t {topic} -s"
     assert setpoint.shell(command).returncode == 0
     assert setpoint.ok("watch", service, "--count", 1, "-o", "raw") == '{"a":2}\n'

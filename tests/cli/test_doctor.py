@@ -37,6 +37,14 @@ def test_a_broker_that_is_not_there(setpoint: Setpoint) -> None:
     assert "refused" in found["broker"]["found"]
 
 
+def test_a_port_that_speaks_something_else(setpoint: Setpoint, shared_daemon: Daemon) -> None:
+    """Of TLS and WebSocket on a plain port it asks whether the port speaks them."""
+    for scheme, spoken in (("mqtts", "TLS"), ("ws", "WebSocket")):
+        url = f"{scheme}://{shared_daemon.host}:{shared_daemon.port}"
+        found = _checks(setpoint, 7, "--broker", url, "--timeout", 1)
+        assert found["broker"]["todo"].startswith(f"does this port speak {spoken}?")
+
+
 def test_a_daemon_that_is_elsewhere(setpoint: Setpoint) -> None:
     """No daemon below a prefix, and a token of another store, are told apart."""
     nobody = _checks(setpoint, 7, "--prefix", "nobody/", "--timeout", 1)

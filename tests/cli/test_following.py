@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -99,6 +100,28 @@ def test_only_changes_are_told_where_that_is_asked(setpoint: Setpoint, service: 
     assert "- /a: 1" in out
 
 
+def test_changes_are_what_comes_after_the_beginning(setpoint: Setpoint, service: str) -> None:
+    """With --changes-only tombstones are passed over, too, and what a scoped token's list would not tell of."""
+    setpoint.ok("set", service, "a=1", "-q")
+    setpoint.ok("set", f"{service}-b", "a=1", "-q")
+    setpoint.ok("delete", f"{service}-b", "-q")
+    watch = setpoint.start("watch", f"{service}*", "--changes-only", "--count", 1, "-o", "json")
+    while watch.poll() is None:  # it begins at some time
+        setpoint.ok("set", f"{service}-c", f"a={time.monotonic()}", "-q")
+    out, _ = watch.communicate(timeout=DEADLINE_S)
+    assert json.loads(out)["service"] == f"{service}-c"
+
+
+def test_a_service_that_is_not_there_is_told_of(setpoint: Setpoint, service: str) -> None:
+    """Who watches what there is not learns it, and watching goes on."""
+    watch = setpoint.start("watch", service, "--count", 1, "-o", "json")
+    assert watch.stderr is not None
+    assert watch.stderr.readline() == f"setpoint: there is no service {service} yet; waiting\n"
+    setpoint.ok("set", service, "a=1", "-q")
+    out, _ = watch.communicate(timeout=DEADLINE_S)
+    assert json.loads(out)["config"] == {"a": 1}
+
+
 def test_a_watch_is_ended_by_signals(setpoint: Setpoint, service: str) -> None:
     """Ctrl-C ends it with 130, SIGTERM with 143, and the command that runs with it."""
     setpoint.ok("set", service, "a=1", "-q")
@@ -121,8 +144,13 @@ def test_a_command_that_cannot_be_run_is_said(setpoint: Setpoint, service: str) 
 async def test_wait_returns_when_all_run_the_version(shared_daemon: Daemon, setpoint: Setpoint, service: str) -> None:
     """Instances that report the newest version end the wait; one that does not has it end with 7 and its name."""
     setpoint.ok("set", service, "a=1", "-q")
-    said = setpoint.refused(7, "wait", service, "--timeout", 1)
-    assert "0 of 0 instances" in said
+    said = setpoint.refused(7, "wait", service, "--version", 2, "--timeout", 1)
+    assert said.splitlines() == [
+        f"setpoint: {service} is at version 1; waiting for version 2 all the same",
+        f"setpoint: nobody reports for {service} after 1 s",
+        "  do: is it running, and does it use `bind`?",
+    ]
+    assert "answer. [30]" in setpoint.ok("wait", "--help")
     url, prefix = setpoint.env["SETPOINT_BROKER_URL"], shared_daemon.prefix
     async with Client(
         url, shared_daemon.token_path, topic_prefix=prefix, cache_dir=setpoint.home / "c", instance="kitchen"
@@ -133,4 +161,5 @@ async def test_wait_returns_when_all_run_the_version(shared_daemon: Daemon, setp
         assert [(one["instance"], one["version"]) for one in json.loads(shown)["instances"]] == [("kitchen", 1)]
         lagging = await asyncio.to_thread(setpoint.refused, 7, "wait", service, "--version", 9, "--timeout", 1)
         assert "kitchen" in lagging
+        assert "do:" not in lagging
     setpoint.refused(2, "wait", service, "--applied", "150%")

@@ -23,10 +23,10 @@ def test_the_guide_can_be_followed(daemon: Daemon, alone: Setpoint) -> None:
     done = alone.shell("set -e\n" + "\n".join(blocks), 200, MQTT_HOST=daemon.host, MQTT_PORT=str(daemon.port))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    assert "stt version 1 → 2\n- /model: base\n+ /model: small\n" in done.stderr
+    assert "asr version 1 → 2\n- /model: base\n+ /model: small\n" in done.stderr
     for line in ("large", "hunter2", "it was not there an hour ago", "it differs", "exit code 7: nobody runs it here"):
         assert line in done.stdout.splitlines()
-    assert "stt is at version 5" in done.stdout.splitlines()
+    assert "asr is at version 5" in done.stdout.splitlines()
 
 
 def test_the_guide_names_every_command() -> None:

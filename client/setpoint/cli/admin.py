@@ -6,7 +6,7 @@ import click
 
 from setpoint.cli.connection import Session, ask, run
 from setpoint.cli.options import Command, Group, Number, Options, Service, pass_options
-from setpoint.cli.output import Table, show, show_json, typed
+from setpoint.cli.output import Table, form, show, show_json, typed
 from setpoint.cli.times import Moment, local
 from setpoint.cli.tools import members
 from setpoint.cli.values import json_object
@@ -39,7 +39,7 @@ def set_(options: Options, service: str, file: str, *, force: bool) -> None:
 def get(options: Options, service: str) -> None:
     """Print the schema of SERVICE."""
     found = ask(options, "schema/get", {"service": service})
-    if (options.output or "table") == "table":
+    if form(options) == "table":
         show_json(found["schema"])
     else:
         show(options, found, Table((), []), raw=typed(found["schema"]))

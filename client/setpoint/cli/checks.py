@@ -118,7 +118,7 @@ async def _reach(settings: "Settings", timeout_s: float) -> tuple[Check, dict[st
             await link.subscribe(topic)
         if not await _in_time(link.wait_connected(), timeout_s):
             why = link.last_error or f"it does not answer in {timeout_s:g} s"
-            return Check("broker", "fail", f"{settings.broker}: {why}", _what_of(why)), {}
+            return Check("broker", "fail", f"{settings.broker}: {why}", _what_of(why, settings)), {}
         took = duration(time.monotonic() - begun)
         await _in_time(all_heard.wait(), _RETAINED_S)
     return Check("broker", "ok", f"{settings.broker} takes connections, in {took}"), heard
@@ -176,7 +176,7 @@ def _key(settings: "Settings", keys: Json) -> Check:
     return Check("key", "fail", found, f"if the daemon has a new store: {place}")
 
 
-def _what_of(why: str) -> str:
+def _what_of(why: str, settings: "Settings") -> str:
     lowered = why.lower()
     if "refuses it" in lowered or "authoriz" in lowered:
         return "give user and password in the URL: mqtt://USER:PASSWORD@HOST"
@@ -184,7 +184,13 @@ def _what_of(why: str) -> str:
         return "give the broker's authority: SETPOINT_BROKER_CA=FILE, or `setpoint context add NAME --ca FILE`"
     if "refused" in lowered:
         return "is the broker running there, and is this its port? (systemctl status mosquitto)"
-    return "check host and port, and the network between"
+    spoken = [
+        *(["TLS"] if settings.broker.tls is not None else []),
+        *(["WebSocket"] if settings.broker.transport == "websockets" else []),
+    ]
+    if spoken:
+        return f"does this port speak {' and '.join(spoken)}? Check host and port, and the network between"
+    return "check host and port, and the network between; does this port want TLS (mqtts://)?"
 
 
 def _no_answer(error: Refused, health: Json | None) -> Check:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -12,8 +13,8 @@ import click
 
 from setpoint.cli import diffs
 from setpoint.cli.configs import heading
-from setpoint.cli.connection import Session, run
-from setpoint.cli.exits import complain
+from setpoint.cli.connection import Session, all_or_none, run
+from setpoint.cli.exits import Exit, Failed, complain
 from setpoint.cli.options import Command, Number, Options, Service, pass_options
 from setpoint.cli.output import Table, form, show, show_json_line, show_table, show_yaml
 from setpoint.cli.times import local
@@ -23,6 +24,7 @@ _TERMINATED = 128 + signal.SIGTERM
 _MOST_IN_ENVIRONMENT = 100_000  # one variable holds 128 KiB at most (execve(2), MAX_ARG_STRLEN)
 _DEFAULT_WAIT_S = 30.0
 _POLITE_S = 5.0
+_GLOB = frozenset("*?[")
 
 
 @click.command("watch", cls=Command)
@@ -36,8 +38,12 @@ def watch(options: Options, pattern: str, command: tuple[str, ...], count: int |
 
     With COMMAND, it is run at each: the document is its standard input, and in the environment are SETPOINT_SERVICE,
     SETPOINT_VERSION, SETPOINT_REVISION, SETPOINT_DELETED (1 or 0) and SETPOINT_DOCUMENT (if it has at most 100 kB). One
-    runs at a time; what is overtaken meanwhile is left out, the newest never is. It needs no token.
+    runs at a time; what is overtaken meanwhile is left out, the newest never is.
+
+    It needs no token, but for --changes-only. --timeout does not end it.
     """
+    if command and shutil.which(command[0]) is None:
+        raise Failed(f"there is no command {command[0]} that can be run")
 
     async def work(session: Session) -> None:
         task = asyncio.current_task()
@@ -51,13 +57,40 @@ def watch(options: Options, pattern: str, command: tuple[str, ...], count: int |
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
         try:
-            await _follow(session, pattern, command, count, changes_only=changes_only)
+            async with _told_if_missing(session, pattern):
+                await _follow(session, pattern, command, count, changes_only=changes_only)
         except asyncio.CancelledError:
             if terminated:
                 raise click.exceptions.Exit(_TERMINATED) from None
             raise
 
     run(options, work, patient=True)
+
+
+@contextlib.asynccontextmanager
+async def _told_if_missing(session: Session, pattern: str) -> AsyncGenerator[None]:
+    """Meanwhile tell who waits for a service that there is none, as far as the daemon can be asked."""
+
+    async def tell() -> None:
+        from setpoint.errors import NotFound, SetpointError
+
+        try:
+            await session.call("get", {"service": pattern})
+        except NotFound as error:
+            if not error.details.get("current"):
+                complain(f"there is no service {pattern} yet; waiting")
+        except SetpointError:
+            pass  # watching does not need the daemon
+
+    if _GLOB & set(pattern) or session.client.principal is None:
+        yield
+        return
+    telling = asyncio.create_task(tell(), name="tell if missing")
+    try:
+        yield
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
 
 async def _follow(
@@ -78,14 +111,16 @@ async def _follow(
 
 async def _documents(session: Session, pattern: str, *, changes_only: bool) -> AsyncGenerator[Json]:
     """Give documents as the wire has them; with ``changes_only`` those that are made after this begins."""
-    passed: dict[str, int] = {}
-    if changes_only:
-        passed = {one["service"]: one["version"] for one in await session.pages("list", {}, "services", "after", None)}
+    passed = _order(await session.call("status")) if changes_only else (0, 0)
     watching = session.client.watch(pattern)
     async for found in watching:
         document: Json = found.model_dump(mode="json", exclude={"config" if found.deleted else "deleted"})
-        if document["version"] > passed.get(document["service"], 0):
+        if not changes_only or _order(document) > passed:
             yield document
+
+
+def _order(found: Json) -> tuple[int, int]:
+    return found["epoch"], found["revision"]
 
 
 def _tell(options: Options, document: Json, before: Json | None) -> None:
@@ -123,15 +158,19 @@ async def _run(command: tuple[str, ...], document: Json) -> None:
     if len(text.encode()) <= _MOST_IN_ENVIRONMENT:
         told["SETPOINT_DOCUMENT"] = text
     outside = {name: value for name, value in os.environ.items() if name != "SETPOINT_DOCUMENT"}
-    process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, env=outside | told)
+    which = f"{document['service']} version {document['version']}"
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, env=outside | told)
+    except OSError as error:
+        complain(f"{command[0]} cannot be run: {error.strerror} ({which}); watching goes on")
+        return
     try:
         await process.communicate(text.encode() + b"\n")
     except asyncio.CancelledError:
         await _end(process)
         raise
     if process.returncode:
-        code, which = process.returncode, f"{document['service']} version {document['version']}"
-        complain(f"{command[0]} ended with {code} ({which}); watching goes on")
+        complain(f"{command[0]} ended with {process.returncode} ({which}); watching goes on")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -162,7 +201,7 @@ class Share(click.ParamType[float]):
         return found
 
 
-@click.command("wait", cls=Command)
+@click.command("wait", cls=Command, default_timeout_s=_DEFAULT_WAIT_S)
 @click.argument("service", type=Service())
 @click.option(
     "--applied", type=Share(), default="100%", metavar="SHARE", help="Of the known instances, e.g. 50%. [100%]"
@@ -170,7 +209,7 @@ class Share(click.ParamType[float]):
 @click.option("--version", type=Number(1), metavar="N", help="At least this version. [the newest]")
 @pass_options
 def wait(options: Options, service: str, applied: float, version: int | None) -> None:
-    """Wait until instances of SERVICE report that they run a version; at most --timeout (30 s unless it is given).
+    """Wait until instances of SERVICE report that they run a version.
 
     Instances report by themselves where they use Setpoint's library (`bind`). Exits 7 when not enough did in time.
     """
@@ -179,17 +218,29 @@ def wait(options: Options, service: str, applied: float, version: int | None) ->
     async def work(session: Session) -> list[Json]:
         from setpoint.errors import NotApplied
 
-        wanted = version or (await session.call("get", {"service": service}))["version"]
+        wanted = await _wanted(session, service, version, timeout_s)
         try:
             found = await session.client.wait_applied(service, wanted, share=applied, timeout=timeout_s)
         except NotApplied as error:
-            if error.instances:
-                show_table(_table([one.model_dump(mode="json") for one in error.instances]), err=True)
+            if not error.instances:
+                told = f"nobody reports for {service} after {timeout_s:g} s"
+                raise Failed(told, "is it running, and does it use `bind`?", Exit.UNREACHABLE) from None
+            show_table(_table([one.model_dump(mode="json") for one in error.instances]), err=True)
             raise
         return [one.model_dump(mode="json", exclude_none=True) for one in found]
 
     instances = run(options, work)
     show(options, {"instances": instances}, _table(instances))
+
+
+async def _wanted(session: Session, service: str, version: int | None, timeout_s: float) -> int:
+    """Return the version to wait for; one that there is not yet is waited for, and that is said."""
+    if version is None:
+        return int((await session.call("get", {"service": service}, timeout=timeout_s))["version"])
+    newest = await all_or_none(session.call("get", {"service": service}), "not_found", "unreachable")
+    if newest is not None and newest["version"] < version:
+        complain(f"{service} is at version {newest['version']}; waiting for version {version} all the same")
+    return version
 
 
 def _table(instances: list[Json]) -> Table:

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 FORMS = ("table", "json", "yaml", "raw")
 DEFAULT_TIMEOUT_S = 5.0
+_LEAST_TIMEOUT_S = 0.1
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -67,7 +68,7 @@ def _complete_contexts(_ctx: click.Context, _param: click.Parameter, incomplete:
     return [CompletionItem(name) for name in names() if name.startswith(incomplete)]
 
 
-def _common() -> list[click.Option]:
+def _common(default_timeout_s: float = DEFAULT_TIMEOUT_S) -> list[click.Option]:
     return [
         click.Option(
             ["--broker"],
@@ -101,10 +102,10 @@ def _common() -> list[click.Option]:
         click.Option(
             ["--timeout"],
             metavar="SECONDS",
-            type=Number(0, 86_400, of=float),
+            type=Number(_LEAST_TIMEOUT_S, 86_400, of=float),
             expose_value=False,
             callback=_keep,
-            help=f"How long to wait for an answer. [{DEFAULT_TIMEOUT_S:g}]",
+            help=f"How long to wait for an answer. [{default_timeout_s:g}]",
         ),
         click.Option(
             ["-o", "--output"],
@@ -125,12 +126,22 @@ def _common() -> list[click.Option]:
 
 
 class Command(click.Command):
-    """A command that takes the common options too, and shows them in a section of their own."""
+    """A command that takes the common options too, and shows them in a section of their own.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    ``default_timeout_s`` is what its help says of ``--timeout``.
+    """
+
+    def __init__(self, *args: Any, default_timeout_s: float = DEFAULT_TIMEOUT_S, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = {name for param in self.params for name in param.opts}
-        self._common = [option for option in _common() if not own & set(option.opts)]
+        self._common = [option for option in _common(default_timeout_s) if not own & set(option.opts)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it, if what it prints can be printed: nothing is sent before that is known."""
+        from setpoint.cli.output import form
+
+        form(ctx.ensure_object(Options))
+        return super().invoke(ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return its own parameters, and the common ones."""

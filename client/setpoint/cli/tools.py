@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from setpoint.cli.connection import ask, signer
-from setpoint.cli.exits import Failed
+from setpoint.cli.exits import Failed, complain
 from setpoint.cli.options import Command, Number, Options, pass_options
 from setpoint.cli.output import Table, cell, is_terminal, show, typed
 from setpoint.cli.values import json_object
@@ -33,6 +33,16 @@ def members(result: dict[str, Any]) -> Table:
 
 def _short(value: Any) -> str:
     return typed(value) if isinstance(value, dict | list) else cell(value)
+
+
+def _warn_of_unknown(command: str) -> None:
+    from difflib import get_close_matches
+
+    from setpoint_contracts import COMMANDS
+
+    if command not in COMMANDS:
+        meant = get_close_matches(command, COMMANDS, 1)
+        complain(f"no command {command} is known here" + (f"; did you mean {meant[0]}?" if meant else ""))
 
 
 @click.command("sign", cls=Command)
@@ -67,6 +77,7 @@ def sign(
         raise Failed(f"--reply-to: {why}")
     answer: dict[str, Any] = {"reply_to": reply_to} if no_reply or reply_to is not None else {}
     given = json_object(params, "PARAMS")
+    _warn_of_unknown(command)
     signed = sign_command(token, command, given, jti=jti, lifetime_s=lifetime, topics=settings.topics, **answer)
     if is_terminal(sys.stdout):
         click.echo(f"for the topic {settings.topics.command(command)}, within {lifetime:g} s", err=True)
