@@ -29,7 +29,14 @@ class Setpoint:
 
     def __init__(self, daemon: Daemon | None, home: Path, **env: str) -> None:
         self.home = home
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC", **env}
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            **env,
+        }
         if daemon is not None:
             self.env |= {
                 "SETPOINT_BROKER_URL": f"mqtt://{daemon.host}:{daemon.port}",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from setpoint.cli.output import coloured, harmless, typed
+from setpoint.cli.output import cell, coloured, harmless, typed
 
 _COLOURS = {"-": "red", "+": "green"}
 _LONG = 60
@@ -21,7 +21,7 @@ def lines(differences: Iterable[Difference]) -> list[str]:
 
 
 def _lines(difference: Difference) -> list[str]:
-    path, old, new = harmless(difference["path"]) or "(all)", difference.get("old"), difference.get("new")
+    path, old, new = cell(difference["path"] or "(all)"), difference.get("old"), difference.get("new")
     if difference["op"] == "add":
         return [f"+ {path}: {typed(new)}"]
     if difference["op"] == "remove":

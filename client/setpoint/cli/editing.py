@@ -7,30 +7,27 @@ text that comes to nothing in the end is kept in a file, which is named.
 
 import contextlib
 import os
-import shlex
-import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 
 from setpoint.cli import diffs
 from setpoint.cli.connection import Refused, Session, ask, run
-from setpoint.cli.exits import Exit, Failed
+from setpoint.cli.exits import Exit, Failed, complain
 from setpoint.cli.formats import parse, to_yaml
 from setpoint.cli.merging import merge, same
+from setpoint.cli.opening import edited
 from setpoint.cli.options import Command, Options, Service, pass_options, reason
+from setpoint.cli.output import cell
 from setpoint.cli.writing import carry_out, finish
 
 Json = dict[str, Any]
 _MARK = "# "
 _MOST_ROUNDS = 20
 _MENDABLE = frozenset({"schema_invalid", "bad_request", "too_large"})
-_EDITORS = ("sensible-editor", "nano", "vi")
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,19 @@ class _Edit:
 
     def __init__(self, options: Options, service: str, editor: str | None, base: Base) -> None:
         self._options, self._service, self._editor, self._base = options, service, editor, base
-        self._text = _head(service, base) + to_yaml(base.config)
+        self._text = self._first = _head(service, base) + (to_yaml(base.config) if base.config else "")
         self._refusal: Failed | None = None
-        self._worth_keeping = False
+        self._unwritten: bytes | None = None
+        """What the editor saved last, as long as nothing has become of it."""
 
     def read(self) -> Json | None:
         """Open the editor; the config that it leaves, None when that cannot be read. Raises ``Failed``."""
-        before, self._text = self._text, _edited(self._editor, self._service, self._text)
-        self._worth_keeping = True
+        before = self._text
+        self._text = edited(self._editor, self._service, before, self._leave)
+        if self._text == before == self._first:
+            return self._base.config
         if not _without_comments(self._text).strip():
-            self._worth_keeping = False
+            self._unwritten = None
             raise Failed("the text is empty, so nothing was written", "to delete a service: setpoint delete SERVICE")
         if self._refusal is not None and self._text == before:
             raise self._refusal
@@ -95,7 +95,7 @@ class _Edit:
         """Whether nothing was changed."""
         if config is None or not same(config, self._base.config):
             return False
-        self._worth_keeping = False
+        self._unwritten = None
         click.echo(f"{self._service} version {self._base.version}: nothing was changed", err=True)
         return True
 
@@ -120,8 +120,13 @@ class _Edit:
             else:
                 raise
             return None
-        self._worth_keeping = False
+        self._unwritten = None
         return done
+
+    def _leave(self, content: bytes) -> None:
+        """Take what an editor has left, however it ended."""
+        if content != self._text.encode():
+            self._unwritten = content
 
     def _refuse(self, why: Failed) -> None:
         self._refusal, self._text = why, _again(why.format_message(), self._text)
@@ -132,11 +137,11 @@ class _Edit:
         try:
             yield
         finally:
-            if self._worth_keeping:
+            if self._unwritten is not None:
                 handle, path = tempfile.mkstemp(prefix=f"setpoint-{self._service}-", suffix=".yaml")  # 0600
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(self._text)
-                click.echo(f"setpoint: your text is kept in {path}", err=True)
+                with os.fdopen(handle, "wb") as file:
+                    file.write(self._unwritten)
+                complain(f"your text is kept in {path}")
 
 
 async def _write(session: Session, params: Mapping[str, Any], *, dry_run: bool, quiet: bool) -> Json:
@@ -177,11 +182,11 @@ def _after_conflict(service: str, base: Base, mine: Json, text: str, current: Js
         lines = [f"NOT WRITTEN: {who} has deleted {service} meanwhile (version {version})."]
     lines += ["Below is that version, with your changes in it. Save and close to write it; empty it to give up."]
     if both:
-        lines += ["Both of you changed, and yours stands below:", *(f"  {path}" for path in both)]
+        lines += ["Both of you changed, and yours stands below:", *(f"  {cell(path)}" for path in both)]
     lines += [f"What was changed from version {base.version} to {version}:", *_changes(base.config, theirs)]
     shown = "".join(f"{_MARK}{line}\n" for line in lines)
     yours = "".join(f"#| {line}\n" for line in text.split("\n") if not line.startswith("#"))
-    click.echo(f"setpoint: {lines[0].removeprefix('NOT WRITTEN: ')} The editor opens again.", err=True)
+    complain(f"{lines[0].removeprefix('NOT WRITTEN: ')} The editor opens again.")
     return Base(version, theirs), f"{shown}{to_yaml(merged)}\n# Your text was:\n{yours}"
 
 
@@ -200,34 +205,3 @@ def _read(text: str) -> Json:
 
 def _without_comments(text: str) -> str:
     return "\n".join(line for line in text.split("\n") if not line.startswith("#"))
-
-
-def _edited(editor: str | None, service: str, text: str) -> str:
-    """Open a text in the editor, in a file that is its owner's alone, and return what it became."""
-    with tempfile.TemporaryDirectory(prefix="setpoint-") as directory:  # 0700
-        file = Path(directory) / f"{service}.yaml"
-        file.touch(mode=0o600)
-        file.write_text(text, "utf-8")
-        words = [*_editor(editor), str(file)]
-        try:
-            code = subprocess.run(words, check=False).returncode  # noqa: S603 - the user's own editor
-        except OSError as error:
-            raise Failed(
-                f"the editor {words[0]} cannot be run: {error.strerror}", "set EDITOR, or give --editor"
-            ) from None
-        if code:
-            raise Failed(f"the editor {words[0]} ended with {code}, so nothing was written")
-        try:
-            return file.read_text("utf-8")
-        except UnicodeDecodeError:
-            raise Failed("what the editor saved is not UTF-8, so nothing was written") from None
-
-
-def _editor(given: str | None) -> Sequence[str]:
-    chosen = given or os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    if chosen:
-        return shlex.split(chosen)
-    for name in _EDITORS:
-        if shutil.which(name):
-            return [name]
-    raise Failed("there is no editor", "set EDITOR, or give --editor")

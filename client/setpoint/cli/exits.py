@@ -3,6 +3,7 @@
 The codes are for scripts and stay what they are. A code of the wire that is not known here ends as refused.
 """
 
+import contextlib
 import textwrap
 from collections.abc import Mapping
 from enum import IntEnum
@@ -66,6 +67,7 @@ _TODO: dict[str, str] = {
     "schema_invalid": "`setpoint schema get {service}` shows what it must fit",
     "too_large": "make it smaller, or ask for less",
     "unreachable": "`setpoint doctor` finds out why",
+    "not_applied": "look at those that are behind, or wait longer (--timeout)",
     "read_only": "an operator decides: `setpoint status` says why; reads work",
     "rate_limited": "wait {retry_after_s} s, then try again",
     "unavailable": "try again; if it stays so, look at the daemon's log and disk",
@@ -97,10 +99,11 @@ def told(code: str, message: str, details: Mapping[str, Any], asked: Asked | Non
     """Say what an error of a command is, and what to do about it; the latter is None when nobody knows."""
     errors = details.get("errors") or []
     shown = [_one_error(error) for error in errors[:_SHOWN_ERRORS]]
-    if shown and code in {"bad_request", "schema_invalid"}:
+    if shown and code == "bad_request":
         more = len(errors) - len(shown)
-        message = message.rstrip(".") if code == "schema_invalid" else "this does not fit"
-        message += ": " + "; ".join(shown) + (f"; and {more} more" if more else "")
+        message = "this does not fit: " + "; ".join(shown) + (f"; and {more} more" if more else "")
+    elif code == "schema_invalid" and shown[1:]:  # the first stands in the message
+        message = f"{message.rstrip('.')}: {'; '.join(shown[1:])}"
     return message, _todo(code, details, asked)
 
 
@@ -159,12 +162,18 @@ class _Known(dict[str, Any]):
 
 
 def complain(message: str, todo: str | None = None) -> None:
-    """Print an error on standard error: what, and on a second line what to do."""
-    click.echo(f"setpoint: {_one_line(message)}", err=True)
-    if todo:
-        click.echo(f"  do: {_one_line(todo)}", err=True)
+    """Print an error on standard error, if that can be written: what, and on a second line what to do.
+
+    Nothing in it can steer a terminal.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"setpoint: {_one_line(message)}", err=True)
+        if todo:
+            click.echo(f"  do: {_one_line(todo)}", err=True)
 
 
 def _one_line(text: str) -> str:
-    joined = " ".join(text.split())
+    from setpoint.cli.output import harmless
+
+    joined = harmless(" ".join(text.split()))
     return textwrap.shorten(joined, 2000, placeholder=" …") if len(joined) > 2000 else joined  # noqa: PLR2004 - a bound

@@ -88,8 +88,7 @@ def show_json(result: Any) -> None:
 def show_json_line(result: Any) -> None:
     """Print JSON on one line, at once: one of many that come."""
     text = json.dumps(result, ensure_ascii=False, separators=(",", ":"))
-    click.echo(harmless(text) if is_terminal(sys.stdout) else text)
-    sys.stdout.flush()
+    click.echo(harmless(text) if is_terminal(sys.stdout) else text)  # which flushes
 
 
 def show_yaml(result: Any) -> None:
@@ -100,9 +99,9 @@ def show_yaml(result: Any) -> None:
 
 
 def show_raw(raw: str | Iterable[str]) -> None:
-    """Print a text, or lines."""
+    """Print a text, or lines, as they are: click would take out what colours them where it is no terminal."""
     for line in [raw] if isinstance(raw, str) else raw:
-        click.echo(line)
+        click.echo(line, color=True)
 
 
 def show_table(table: Table, *, err: bool = False) -> None:
@@ -138,7 +137,7 @@ def _reads_back(text: str) -> bool:
         return False
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return False
 
