@@ -125,6 +125,7 @@ def test_what_does_not_fit_is_refused_in_words(setpoint: Setpoint, service: str)
     assert "do: see `setpoint set --help`" in setpoint.refused(2, "set", service, "novalue")
     assert "cannot be read" in setpoint.refused(2, "set", service, "@missing.yaml")
     assert "service: " in setpoint.refused(5, "set", "Not-A-Service", "a=1")
+    assert said.count("/threads: ") == 1
     assert setpoint.refused(2, "pach").startswith("setpoint: No such command 'pach'. (Did you mean one of: 'patch', ")
     assert "at least 0.1" in setpoint.refused(2, "list", "--timeout", 0)
     setpoint.refused(2, "set", f"{service}-y", "a=1", SETPOINT_OUTPUT="xml")
@@ -170,6 +171,19 @@ def test_secrets_are_shown_on_demand_only(setpoint: Setpoint, service: str) -> N
     revealed = json.loads(setpoint.ok("get", service, "--reveal", "-o", "json"))
     assert revealed["config"] == {"password": "hunter2", "user": "me"}
     assert "secrets_jwe" not in revealed
+
+
+def test_a_deleted_service_has_no_secrets_to_reveal(setpoint: Setpoint, service: str) -> None:
+    """Its tombstone is shown as it is."""
+    setpoint.ok("set", service, "a=1", "-q")
+    setpoint.ok("delete", service, "-q")
+    assert " · deleted · " in setpoint.ok("get", service, "--version", 2, "--reveal")
+
+
+def test_several_requests_are_no_mqtt_line(setpoint: Setpoint, service: str) -> None:
+    """What is more than one request, or asks before it writes, is refused with --print-mqtt."""
+    for arguments in (("export", "all.jsonl"), ("doctor",), ("edit", service), ("diff", service), ("wait", service)):
+        assert "one request" in setpoint.refused(2, *arguments, "--print-mqtt")
 
 
 def test_the_mqtt_line_does_the_same(setpoint: Setpoint, service: str) -> None:

@@ -51,16 +51,20 @@ def test_what_cannot_be_is_said(alone: Setpoint) -> None:
     alone.refused(2, "list", "--context", "none")
     alone.refused(2, "context", "add", "empty")
     alone.refused(2, "context", "add", "bad/name", "--broker", "mqtt://x")
+    said = alone.refused(2, "context", "add", "bad", "--broker", "me:hunter2@pi.local")
+    assert "no URL of a broker" in said
+    assert "hunter2" not in said
     file = alone.home / ".config/setpoint/contexts.toml"
     file.parent.mkdir(parents=True, exist_ok=True)
     for broken in ("current = [", "current = 1\n", "[contexts.x]\nbroker = 1\n", "[contexts.x]\nunknown = '1'\n"):
         file.write_text(broken, "utf-8")
         assert "contexts.toml" in alone.refused(2, "list")
+    assert alone.ok("context", "list", HOME="/dev/null") == ""
 
 
 def test_odd_values_are_kept_as_they_are(alone: Setpoint) -> None:
     """Quotes, backslashes and letters of any script come back."""
-    odd = 'mqtt://u:"\\é道\x7f@host'
-    alone.ok("context", "add", "odd", "--prefix", "a/", "--broker", odd)
-    assert _used(alone, "--context", "odd")["prefix"] == "a/"
+    odd = 'a"\\é道\x7f/'
+    alone.ok("context", "add", "odd", "--prefix", odd, "--broker", "mqtt://host")
+    assert _used(alone, "--context", "odd")["prefix"] == odd
     assert "道" in (alone.home / ".config/setpoint/contexts.toml").read_text("utf-8")

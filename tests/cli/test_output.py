@@ -95,11 +95,11 @@ def test_every_error_is_told_with_what_to_do(code: str) -> None:
 
 
 def test_errors_name_what_does_not_fit() -> None:
-    """The first three places are named, and how many more there are."""
+    """The first three places are named, each once, and how many more there are."""
     errors = [{"pointer": f"/k{n}", "message": "is not an integer", "keyword": "type"} for n in range(5)]
-    message, todo = told("schema_invalid", "it does not fit", {"errors": errors, "service": "stt"})
-    assert "/k0: is not an integer; /k1" in message
-    assert "and 2 more" in message
+    said = "stt does not fit its schema: /k0: is not an integer, and 4 more"
+    message, todo = told("schema_invalid", said, {"errors": errors, "service": "stt"})
+    assert message == f"{said}: /k1: is not an integer; /k2: is not an integer"
     assert todo == "`setpoint schema get stt` shows what it must fit"
     message, _ = told("bad_request", "x", {"errors": [{"field": "config", "message": "is needed"}]})
     assert message.endswith("config: is needed")

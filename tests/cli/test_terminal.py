@@ -60,6 +60,7 @@ def test_a_config_cannot_steer_the_terminal(setpoint: Setpoint, service: str) ->
         text = setpoint.on_terminal(*arguments).text
         assert not {"\x07", "\x9b", "\u202e"} & set(text)
         assert "\x1b]" not in text
+    assert "\x9b" not in setpoint.on_terminal("diff", service, "--from", "\x9b2J").text
 
 
 def test_a_pipe_gets_no_colours(setpoint: Setpoint, service: str) -> None:
@@ -99,6 +100,26 @@ def test_a_reader_that_leaves_ends_it_quietly(setpoint: Setpoint, service: str) 
     done = setpoint.shell(f"setpoint get {service} | head -n 1; echo ${{PIPESTATUS[0]}}")
     assert done.stderr == ""
     assert done.stdout.splitlines()[-1] == "141"
+    assert setpoint.shell("setpoint --help | true; echo ${PIPESTATUS[0]}").stdout == "141\n"
+
+
+def test_streams_that_are_closed_or_narrow_are_no_faults(setpoint: Setpoint, service: str) -> None:
+    """Without standard output, error or input it ends as it would; what an encoding lacks is escaped."""
+    setpoint.ok("set", service, "a=道", "-q")
+    for command, code in (
+        (f"setpoint get {service} >&-", 0),
+        ("setpoint list --timeout 0 2>/dev/full", 2),
+        (f"setpoint set {service} - <&-", 2),
+        (f"PYTHONIOENCODING=ascii setpoint get {service}", 0),
+    ):
+        done = setpoint.shell(f"{command}; echo $?")
+        assert (done.stdout.splitlines()[-1], "Traceback" in done.stderr) == (str(code), False), command
+
+
+def test_raw_is_raw(setpoint: Setpoint, service: str) -> None:
+    """What colours a text in a value is in the output of -o raw, too."""
+    setpoint.ok("set", service, "-", "-q", stdin=json.dumps({"a": "\x1b[31mred"}))
+    assert setpoint.ok("get", service, "--key", "a", "-o", "raw") == "\x1b[31mred\n"
 
 
 def test_help_imports_nothing_that_it_does_not_need() -> None:
@@ -138,8 +159,9 @@ def test_shells_complete_commands_and_names(setpoint: Setpoint, service: str) ->
 
     setpoint.ok("set", service, "a=1", "-q")
     setpoint.ok("profile", "save", f"night-{service}", service)
+    setpoint.ok("profile", "save", f"night-{service} $(touch x)", service)
     assert complete("setpoint", "pro") == ["profile"]
     assert complete("setpoint", "get", service[:-2]) == [service]
-    assert complete("setpoint", "profile", "load", f"night-{service}"[:9]) != []
+    assert complete("setpoint", "profile", "load", f"night-{service}"[:-2]) == [f"night-{service}"]
     assert complete("setpoint", "get", "x", SETPOINT_BROKER_URL="mqtt://127.0.0.1:1") == []
     assert complete("setpoint", "get", "x", SETPOINT_TOKEN="/no/such") == []

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from setpoint.cli.connection import Session, ask, run
+from setpoint.cli.exits import complain
 from setpoint.cli.options import Command, Group, Number, Options, Service, pass_options
 from setpoint.cli.output import Table, form, show, show_json, typed
 from setpoint.cli.times import Moment, local
@@ -27,9 +28,9 @@ def set_(options: Options, service: str, file: str, *, force: bool) -> None:
     content = json_object(file if file == "-" or file.startswith("@") else f"@{file}", file)
     found = ask(options, "schema/set", {"service": service, "schema": content, "force": force or None})
     for one in found["failing"]:
-        click.echo(f"setpoint: {service} does not fit it at {one['pointer'] or '(all)'}: {one['message']}", err=True)
+        complain(f"{service} does not fit it at {one['pointer'] or '(all)'}: {one['message']}")
     if found["concealed"]:
-        click.echo(f"setpoint: some of {service} is a secret from now on; its old versions are sealed, too", err=True)
+        complain(f"some of {service} is a secret from now on; its old versions are sealed, too")
     _show_one(options, found, "unchanged" if found["changed"] is False else "set")
 
 

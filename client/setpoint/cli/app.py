@@ -11,6 +11,7 @@ Rules:
 import contextlib
 import gc
 import importlib
+import io
 import os
 import sys
 from typing import Any, cast
@@ -91,6 +92,13 @@ class _Commands(click.Group):
         except click.exceptions.NoSuchCommand as error:
             raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line, which prints help and version, too."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            raise click.exceptions.Exit(Exit.BROKEN_PIPE) from None
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -137,6 +145,9 @@ def setpoint(ctx: click.Context) -> None:
 def run() -> int:
     """Run the command line of this process and return its exit code."""
     gc.disable()  # what is imported stays; looking through it for garbage would only cost time
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in {"utf-8", "utf8"}:
+            stream.reconfigure(errors="backslashreplace")
     return _closed(_run())
 
 
@@ -181,6 +192,14 @@ def _misused(error: click.ClickException) -> int:
 
 def _closed(code: int) -> int:
     """Write out what is left; a reader that has gone is no error, and no reason for a traceback at the very end."""
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    if sys.stdout is None:
+        return code
     try:
         with contextlib.suppress(ValueError):  # closed already
             sys.stdout.flush()

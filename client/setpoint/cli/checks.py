@@ -71,7 +71,8 @@ def examine(options: Options) -> list[Check]:
     try:
         return [*checks, *run(options, _converse)]
     except Refused as error:
-        return [*checks, _no_answer(error, heard.get(settings.topics.health))]
+        found_now = _no_answer(error, heard.get(settings.topics.health))
+        return [*(one for one in checks if one.check != found_now.check), found_now]
 
 
 def _settings(found: Target, settings: "Settings") -> Check:

@@ -1,5 +1,8 @@
 """``setpoint completion``, and what it asks the daemon for: names of services and profiles, quickly or not at all."""
 
+import os
+import re
+
 import click
 
 from setpoint.cli.connection import run
@@ -9,6 +12,7 @@ from setpoint.cli.options import Options
 SHELLS = ("bash", "zsh", "fish")
 _PATIENCE_S = 1.0
 _MOST = 1000
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 
 _HOW = {
     "bash": 'eval "$(setpoint completion bash)"   in ~/.bashrc',
@@ -41,9 +45,15 @@ def services(options: Options, begin: str) -> list[str]:
 
 
 def profiles(options: Options, begin: str) -> list[str]:
-    """Return the names of profiles that begin so; none when the daemon does not answer."""
+    """Return the names of profiles that begin so; none when the daemon does not answer.
+
+    Bash puts them into the line as they are, so those that mean something else to it are left out there.
+    """
     found = _ask(options, "profile/list", {})
-    return [one["name"] for one in found.get("profiles", []) if one["name"].startswith(begin)]
+    names = [one["name"] for one in found.get("profiles", []) if one["name"].startswith(begin)]
+    if os.environ.get("_SETPOINT_COMPLETE", "").startswith("bash"):
+        return [name for name in names if _PLAIN.fullmatch(name)]
+    return names
 
 
 def _ask(options: Options, command: str, params: dict[str, object]) -> dict[str, list[dict[str, str]]]:

@@ -50,6 +50,8 @@ def _with_secrets(options: Options, document: dict[str, Any], key: str | None) -
     """Put the values of secrets where they belong, and warn who shows them on a terminal."""
     if document.get("secrets_jwe") is not None and is_terminal(sys.stdout):
         click.echo("setpoint: this shows secrets: mind who looks on, and what keeps what is shown", err=True)
+    if document.get("config") is None:  # deleted
+        return document
     config = Secrets(options).put_into(document)
     shown = {name: value for name, value in document.items() if name != "secrets_jwe"}
     return shown | ({} if key is None else {"value": config[key]})

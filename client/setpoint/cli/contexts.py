@@ -50,7 +50,7 @@ class Target:
 def target(options: Options, environment: Mapping[str, str] = os.environ) -> Target:
     """Put command line, context and environment together; raises ``Failed``."""
     named = options.context or environment.get("SETPOINT_CONTEXT")
-    kept = _read()
+    kept = _read(needed=bool(named))
     chosen = named or kept.get("current")
     if named and named not in kept["contexts"]:
         raise Failed(f"there is no context {named}", "`setpoint context list` shows those there are")
@@ -65,9 +65,12 @@ def target(options: Options, environment: Mapping[str, str] = os.environ) -> Tar
 
 
 def path(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where the contexts are kept."""
+    """Return where the contexts are kept; raises ``Failed`` where there is no home for them."""
     home = environment.get("XDG_CONFIG_HOME")
-    root = Path(home) if home else Path(environment.get("HOME") or "~").expanduser() / ".config"
+    try:
+        root = Path(home) if home else Path(environment.get("HOME") or "~").expanduser() / ".config"
+    except RuntimeError:
+        raise Failed("there is no home directory to keep contexts in", "set HOME or XDG_CONFIG_HOME") from None
     return root / "setpoint" / "contexts.toml"
 
 
@@ -78,12 +81,19 @@ def names() -> list[str]:
     return []
 
 
-def _read() -> dict[str, Any]:
-    """Read the file: ``contexts`` by name, and which is ``current``."""
-    file = path()
+def _read(*, needed: bool = True) -> dict[str, Any]:
+    """Read the file: ``contexts`` by name, and which is ``current``. Not ``needed``, a home that is closed is empty."""
+    try:
+        file = path()
+    except Failed:
+        return {"current": None, "contexts": {}}
     try:
         content = _parsed(file.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        content = {}
+    except PermissionError as error:
+        if needed:
+            raise Failed(f"{file} cannot be read: {error.strerror}") from None
         content = {}
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
@@ -114,11 +124,15 @@ def _write(kept: dict[str, Any]) -> None:
     for name, context in sorted(kept["contexts"].items()):
         members = [f"{member} = {_quoted(context[member])}\n" for member in MEMBERS if member in context]
         lines += [f"\n[contexts.{_quoted(name)}]\n", *members]
+    try:
+        content = "".join(lines).encode()
+    except UnicodeEncodeError:
+        raise Failed("what is kept in a context is UTF-8, and this is not") from None
     file = path()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=".contexts")  # 0600
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.writelines(lines)
+    with os.fdopen(handle, "wb") as out:
+        out.write(content)
         out.flush()
         os.fsync(out.fileno())
     Path(temporary).replace(file)
@@ -136,7 +150,7 @@ def masked(url: str | None) -> str | None:
     try:
         parts = urlsplit(url)
         if parts.password is None:
-            return url
+            return url if parts.hostname else "***"
         return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}"))
     except ValueError:
         return "***"
@@ -203,6 +217,7 @@ def add(options: Options, name: str, ca: str | None, cert: str | None, key: str 
         raise click.UsageError("a context has letters, digits, dots, dashes and underscores as its name, at most 63")
     if options.broker is None and options.token is None and options.prefix is None:
         raise click.UsageError("say what to keep: --broker URL, --token FILE, --prefix TEXT")
+    _check_broker(options.broker)
     files = {"token": options.token, "ca": ca, "cert": cert, "key": key}
     given = {"broker": options.broker, "prefix": options.prefix}
     given |= {member: str(Path(file).expanduser().absolute()) for member, file in files.items() if file is not None}
@@ -211,6 +226,18 @@ def add(options: Options, name: str, ca: str | None, cert: str | None, key: str 
     if at_once or not kept.get("current"):
         kept["current"] = name
     _write(kept)
+
+
+def _check_broker(url: str | None) -> None:
+    """Refuse what the library would not take for the URL of a broker; whether there is one is another thing."""
+    from setpoint.errors import ConfigurationError
+    from setpoint.settings import settle
+
+    if url is not None:
+        try:
+            settle(url, None, topic_prefix="", environment={"SETPOINT_CACHE_DIR": "."})
+        except ConfigurationError as error:
+            raise Failed(error.message) from None
 
 
 @context.command("remove")

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 FORMS = ("table", "json", "yaml", "raw")
 DEFAULT_TIMEOUT_S = 5.0
 _LEAST_TIMEOUT_S = 0.1
+_SEVERAL_REQUESTS = frozenset({"doctor", "edit", "export", "import", "wait", "watch"})
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -140,7 +141,12 @@ class Command(click.Command):
         """Run it, if what it prints can be printed: nothing is sent before that is known."""
         from setpoint.cli.output import form
 
-        form(ctx.ensure_object(Options))
+        options = ctx.ensure_object(Options)
+        form(options)
+        if options.print_mqtt and self.name in _SEVERAL_REQUESTS:
+            raise click.UsageError(
+                f"--print-mqtt is for commands that are one request, and {self.name} is several", ctx
+            )
         return super().invoke(ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:

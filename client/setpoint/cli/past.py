@@ -52,6 +52,8 @@ def diff(
 
     A POINT is a version, or revision:N, time:TIME (RFC 3339, local, or 2h ago as 2h), or profile:NAME.
     """
+    if options.print_mqtt and (from_ is None or to is None):
+        raise click.UsageError("--print-mqtt is for one request: give --from and --to")
 
     async def work(session: Session) -> dict[str, Any]:
         end = to or {"version": await _newest(session, service)}

@@ -29,14 +29,14 @@ def read(text: str, now: datetime) -> str:
 
     ``90s``, ``10m``, ``2h``, ``3d`` and ``1w`` are so long before ``now``. Without a zone it is this machine's.
     """
-    if found := _AGO.fullmatch(text.strip()):
-        try:
+    try:
+        if found := _AGO.fullmatch(text.strip()):
             moment = now - timedelta(**{_UNITS[found[2]]: int(found[1])})
-        except OverflowError:
-            raise ValueError(text) from None
-    else:
-        moment = datetime.fromisoformat(text.strip())
-    return _written(moment.astimezone(UTC))
+        else:
+            moment = datetime.fromisoformat(text.strip())
+        return _written(moment.astimezone(UTC))
+    except OverflowError:
+        raise ValueError(text) from None
 
 
 def _written(moment: datetime) -> str:

@@ -88,14 +88,25 @@ def rotate(options: Options, kid: str, grace: int | None, public_key: Path | Non
 def _make(options: Options, command: str, params: dict[str, Any], public_key: Path | None, out: Path | None) -> None:
     if (public_key is None) == (out is None):
         raise click.UsageError("give --out FILE for a new secret, or --public-key FILE of a pair, and one of them only")
+    if out == Path("-"):
+        raise click.UsageError("a secret is not written to standard output: name a new FILE")
     if out is None:
         alg = {"alg": "Ed25519"} if command == "token/create" else {}
         found = ask(options, command, {**params, **alg, "public_jwk": _public_jwk(public_key)})
     else:
         own = signer(options)[2]
-        with _new_private_file(out) as file:
-            found = ask(options, command, params)
-            file.write(_opened(own, found))
+        found = {}
+        try:
+            with _new_private_file(out) as file:
+                found = ask(options, command, params)
+                file.write(_opened(own, found))
+        except OSError as error:
+            if not found:
+                raise
+            told = (
+                f"{found['kid']} was made, but its secret could not be written to {out}, and is lost: {error.strerror}"
+            )
+            raise Failed(told, f"setpoint token revoke {found['kid']}") from None
     show(options, found, _table([found]), raw=found["kid"])
 
 

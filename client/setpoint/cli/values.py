@@ -55,6 +55,8 @@ def _no_constant(name: str) -> NoReturn:
 def document(argument: str) -> Any:
     """Read the file of ``@FILE`` or ``FILE``, or standard input; by its suffix, else as JSON or YAML."""
     if argument == STDIN:
+        if sys.stdin is None:
+            raise Failed("standard input is closed")
         return parse(sys.stdin.buffer.read(), "", "standard input")
     path = argument.removeprefix("@")
     try:
@@ -81,5 +83,11 @@ def json_object(text: str | None, where: str) -> dict[str, Any]:
     """Read parameters: a JSON object, ``@FILE`` or ``-``; none are an empty one."""
     if text is None:
         return {}
-    found = document(text) if text == STDIN or text.startswith("@") else parse(text.encode(), ".json", where)
+    if text == STDIN or text.startswith("@"):
+        found = document(text)
+    else:
+        try:
+            found = parse(text.encode(), ".json", where)
+        except UnicodeEncodeError:
+            raise Failed(f"{where}: not UTF-8", code=Exit.INVALID) from None
     return _members(found, STDIN if text == STDIN else where)
