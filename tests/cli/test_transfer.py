@@ -51,6 +51,11 @@ def _delete(service: str) -> dict[str, Any]:
     return {"op": "delete", "service": service}
 
 
+def _with(text: str, entry: dict[str, Any]) -> str:
+    """Add a line to the text of an export."""
+    return text + json.dumps(entry) + "\n"
+
+
 def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: NewSetpoint) -> None:
     """Byte for byte: configs, profiles of what was, schemas that configs do not fit; and again changes nothing."""
     one, other = new_setpoint(), new_setpoint()
@@ -125,14 +130,54 @@ def test_an_import_that_was_stopped_goes_on(new_setpoint: NewSetpoint) -> None:
     _fill(one)
     one.ok("export", "one.jsonl")
     file = one.home / "one.jsonl"
-    lines = file.read_text("utf-8").splitlines(keepends=True)
-    spoilt = {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}
-    file.write_text("".join([*lines, json.dumps(spoilt) + "\n"]), "utf-8")
+    good = file.read_text("utf-8")
+    file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
     other.refused(5, "import", "one.jsonl")  # the profiles are in by then
     assert (one.home / "one.jsonl.importing").exists()
-    file.write_text("".join(lines), "utf-8")
+    file.write_text(good, "utf-8")
     other.ok("import", "one.jsonl")
-    assert other.ok("export", "-") == file.read_text("utf-8")
+    assert other.ok("export", "-") == good
+    assert not (one.home / "one.jsonl.importing").exists()
+
+
+def test_what_somebody_sets_before_an_import_goes_on_is_theirs(new_setpoint: NewSetpoint) -> None:
+    """It is not deleted with what was only there for a profile, nor led through one: that is refused."""
+    one, other = new_setpoint(), new_setpoint()
+    one.ok("set", "old", "z=1", "-q")
+    one.ok("profile", "save", "eins")
+    one.ok("delete", "old")
+    one.ok("export", "good.jsonl")
+    good = (one.home / "good.jsonl").read_text("utf-8")
+    file = one.home / "one.jsonl"
+    for profile_is_there, code in ((True, 0), (False, 4)):
+        file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
+        other.refused(5, "import", "one.jsonl")  # the profile is in by then
+        other.ok("set", "old", "mine=1", "-q")
+        file.write_text(good, "utf-8")
+        if not profile_is_there:
+            other.ok("profile", "delete", "eins")
+        done = other("import", "one.jsonl")
+        assert done.returncode == code, done
+        assert other.ok("get", "old", "-o", "raw") == '{"mine":1}\n'
+        other.ok("delete", "old")
+        (one.home / "one.jsonl.importing").unlink(missing_ok=True)
+        if profile_is_there:
+            other.ok("profile", "delete", "eins")
+    assert "old would have to hold" in done.stderr
+
+
+def test_traces_of_other_profiles_do_not_count(new_setpoint: NewSetpoint) -> None:
+    """What an import of another content left says nothing of what was there before this one."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    one.ok("export", "one.jsonl")
+    file = one.home / "one.jsonl"
+    good = file.read_text("utf-8")
+    file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
+    other.refused(5, "import", "one.jsonl")
+    file.write_text(good.replace("what was", "what once was"), "utf-8")
+    other.ok("import", "one.jsonl", "--force")
+    assert other.ok("get", "old", "-o", "raw") == '{"z":1}\n'
     assert not (one.home / "one.jsonl.importing").exists()
 
 

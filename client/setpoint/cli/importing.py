@@ -10,10 +10,12 @@ Rules:
   for that long.
 - A profile can only be saved from what services hold. So services are brought to what it holds, it is saved, and at the
   end they are brought to their configs. Followers would see that pass by: of services that were there before, it is
-  done with ``--force`` only. Which ones that are stands in FILE.importing until the import is through.
+  done with ``--force`` only. Which ones that are stands in FILE.importing until the import is through. What somebody
+  sets meanwhile counts as there before: only what still holds what a profile of the file holds came with the import.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import sys
@@ -35,6 +37,8 @@ Json = dict[str, Any]
 _MOST_CHANGES = 128
 _REASON = "import"
 _OVERHEAD = 4096  # of a command beside its changes: header, claims, signature
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @click.command("import", cls=Command)
@@ -56,7 +60,7 @@ def import_(
     if no_profiles:
         found.entries["profile"].clear()
     _without_redacted(found, skip=skip_redacted)
-    work = _Import(found, _Traces(file), reason, force=force)
+    work = _Import(found, _Traces(file, found.profiles), reason, force=force)
     counts = run(options, lambda session: work.preview(session) if dry_run else work.carry_out(session))
     if form(options) in {"json", "raw"}:
         show_json(counts)
@@ -95,6 +99,7 @@ class _Import:
         self._found, self._traces, self._reason, self._force = found, traces, reason, force
         self._most_bytes = 0
         self._changed: set[str] = set()
+        self._versions: dict[str, int] = {}
         self._lifted: set[str] = set()
         self._counts = {f"{kind}s": {"all": len(found.entries[kind]), "changed": 0} for kind in reversed(archive.KINDS)}
 
@@ -126,7 +131,7 @@ class _Import:
             name: one for name, one in self._found.profiles.items() if not await _is_there(session, secrets, name, one)
         }
         store = (await session.call("status"))["store_id"]
-        there = self._traces.left(store, living)
+        there = await self._there(session, secrets, store, set(living))
         await self._check_detours(session, secrets, profiles, there & set(living))
         self._traces.leave(store, there)
         concealing = {name: one for name, one in self._found.schemas.items() if archive.conceals(one)}
@@ -150,6 +155,18 @@ class _Import:
         packet = limits.get("max_packet_bytes")
         self._most_bytes = min(most, packet // 4) if packet else most
         return [one["service"] for one in await session.pages("list", {}, "services", "after", None)]
+
+    async def _there(self, session: Session, secrets: Secrets, store: str, living: set[str]) -> set[str]:
+        """Return the services that are not there for the sake of a profile: of before the import began, and others'."""
+        left = self._traces.left(store)
+        if left is None:
+            return living
+        held = _held(self._found.profiles)
+        came = living - left - set(held)
+        for service in sorted((living - left) & set(held)):
+            if archive.canonical(await secrets.of_service(session, service)) not in held[service]:
+                came.add(service)
+        return left | came
 
     async def _check_detours(
         self, session: Session, secrets: Secrets, profiles: dict[str, Json], there: set[str]
@@ -194,11 +211,16 @@ class _Import:
                 show(done)
 
     async def _remove_passing(self, session: Session, there: set[str]) -> None:
-        """Delete what was only there for the sake of a profile."""
-        held = {service for one in self._found.profiles.values() for service in one["snapshot"]}
-        living = {one["service"] for one in await session.pages("list", {}, "services", "after", None)}
-        gone = sorted((held - set(self._found.configs) - there) & living)
-        for batch in batches(({"op": "delete", "service": service} for service in gone), _MOST_CHANGES, sys.maxsize):
+        """Delete what was only there for the sake of a profile, unless somebody has written it since."""
+        passing = set(_held(self._found.profiles)) - set(self._found.configs) - there
+        gone = []
+        for one in await session.pages("list", {}, "services", "after", None):
+            service, version = one["service"], one["version"]
+            if service in passing and self._versions.get(service, version) == version:
+                gone.append({"op": "delete", "service": service, "expected_version": version})
+            elif service in passing:
+                click.echo(f"setpoint: {service} was written meanwhile, so it stays", err=True)
+        for batch in batches(gone, _MOST_CHANGES, sys.maxsize):
             await self._apply(session, batch)
 
     def _batches(self, configs: dict[str, Json]) -> Iterable[list[Json]]:
@@ -223,6 +245,7 @@ class _Import:
             todo = "mend that, then run the same import again: what is there already is passed over"
             raise Failed(f"{batch[error.index]['service']}: {told.format_message()}", todo, told.ending) from None
         self._changed.update(one["service"] for one in found["results"] if one.get("changed"))
+        self._versions.update((one["service"], one["version"]) for one in found["results"])
         return found
 
     async def _lift(self, session: Session, service: str) -> bool:
@@ -257,31 +280,51 @@ async def _is_there(session: Session, secrets: Secrets, name: str, profile: Json
 
 
 def _is_as_held(config: Json, service: str, profiles: dict[str, Json]) -> bool:
-    held = [one["snapshot"][service] for one in profiles.values() if service in one["snapshot"]]
-    return all(archive.canonical(one) == archive.canonical(config) for one in held)
+    return _held(profiles)[service] == {archive.canonical(config)}
+
+
+def _held(profiles: dict[str, Json]) -> dict[str, set[str]]:
+    """Return what services hold in profiles, as canonical JSON."""
+    held: dict[str, set[str]] = {}
+    for one in profiles.values():
+        for service, config in one["snapshot"].items():
+            held.setdefault(service, set()).add(archive.canonical(config))
+    return held
 
 
 class _Traces:
-    """FILE.importing: which services lived before the import began, for the case that it is run again."""
+    """FILE.importing: which services lived before the import began, for the case that it is run again.
 
-    def __init__(self, file: str) -> None:
+    It counts for the same store and the same profiles in FILE, which are why services come and go; what else is in FILE
+    may be mended meanwhile.
+    """
+
+    def __init__(self, file: str, profiles: dict[str, Json]) -> None:
         self._path = None if file == "-" else Path(file).expanduser().with_name(Path(file).name + ".importing")
+        self._digest = hashlib.sha256(archive.canonical(profiles).encode()).hexdigest()
+        self._is_there = False
 
-    def left(self, store: str, living: list[str]) -> set[str]:
-        """Return which services of a store lived when the import began; those that live now, if it begins now."""
-        with contextlib.suppress(OSError, ValueError):
-            left = json.loads(self._path.read_bytes()) if self._path is not None else {}
-            if left.get("store_id") == store:
+    def left(self, store: str) -> set[str] | None:
+        """Return which services of a store lived when the import began; None if it begins now."""
+        if self._path is None:
+            return None
+        with contextlib.suppress(OSError, ValueError), os.fdopen(os.open(self._path, _READ)) as file:
+            self._is_there = True
+            left = json.load(file)
+            same = {"store_id": store, "profiles": self._digest}
+            if isinstance(left, dict) and same.items() <= left.items():
                 return set(left["living"])
-        return set(living)
+        return None
 
     def leave(self, store: str, living: set[str]) -> None:
         """Keep that, until the import is through."""
         if self._path is not None:
-            with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump({"store_id": store, "living": sorted(living)}, file)
+            left = {"store_id": store, "profiles": self._digest, "living": sorted(living)}
+            with os.fdopen(os.open(self._path, _WRITE, 0o600), "w") as file:
+                self._is_there = True
+                json.dump(left, file)
 
     def remove(self) -> None:
         """The import is through."""
-        if self._path is not None:
+        if self._path is not None and self._is_there:
             self._path.unlink(missing_ok=True)
