@@ -1,8 +1,10 @@
 """Export and import: the same state is the same file, nothing is half done, and secrets stay where they are."""
 
 import csv
+import fcntl
 import io
 import json
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -181,20 +183,90 @@ def test_traces_of_other_profiles_do_not_count(new_setpoint: NewSetpoint) -> Non
     assert not (one.home / "one.jsonl.importing").exists()
 
 
+def _begun(setpoint: Setpoint, **more: Any) -> str:
+    """Write the first line of a part that is of the present revision and epoch."""
+    status = json.loads(setpoint.ok("status", "-o", "json"))
+    same = {"store_id": status["store_id"], "epoch": status["epoch"], "sees": None}
+    return json.dumps({**same, "reveal": False, "revision": status["revision"], **more}) + "\n"
+
+
+def _line(name: str, n: int) -> str:
+    return f'{{"config":{{"a":{n}}},"kind":"config","name":"{name}"}}\n'
+
+
+def _exported(file: Path) -> dict[str, int]:
+    """Return `a` of each config in a file."""
+    found = [json.loads(line) for line in file.read_text("utf-8").splitlines()[1:]]
+    return {one["name"]: one["config"]["a"] for one in found}
+
+
 def test_an_export_that_was_stopped_goes_on_at_its_revision(new_setpoint: NewSetpoint) -> None:
-    """What was written meanwhile is not in it, for the file holds one state; a half line is read anew."""
+    """What was written or deleted meanwhile does not count, for the file holds one state; a half line is read anew."""
     one = new_setpoint()
-    one.ok("apply", "-", "-q", stdin=json.dumps({f"svc-{n}": {"a": n} for n in range(5)}))
-    status = json.loads(one.ok("status", "-o", "json"))
-    begun = {"store_id": status["store_id"], "reveal": False, "revision": status["revision"]}
-    lines = [json.dumps(begun), '{"config":{"a":0},"kind":"config","name":"svc-0"}', '{"config":{"a":1},"ki']
-    (one.home / "x.jsonl.part").write_text("\n".join(lines), "utf-8")
+    then = {f"svc-{n}": n for n in range(5)}
+    one.ok("apply", "-", "-q", stdin=json.dumps({name: {"a": n} for name, n in then.items()}))
+    begun = _begun(one, services=sorted(then))
+    (one.home / "x.jsonl.part").write_text(begun + _line("svc-0", 0) + '{"config":{"a":1},"ki', "utf-8")
     one.ok("apply", "-", "-q", stdin=json.dumps({f"svc-{n}": {"a": n + 10} for n in range(7)}))
-    assert "going on" in one("export", "x.jsonl").stderr
-    found = [json.loads(line) for line in (one.home / "x.jsonl").read_text("utf-8").splitlines()[1:]]
-    assert [(one["name"], one["config"]["a"]) for one in found] == [(f"svc-{n}", n) for n in range(5)]
+    one.ok("delete", "svc-3")
+    assert "1 configs are there" in one("export", "x.jsonl").stderr
+    assert _exported(one.home / "x.jsonl") == then
     one.ok("export", "x.jsonl")
-    assert len((one.home / "x.jsonl").read_text("utf-8").splitlines()) == 8
+    now = {f"svc-{n}": n + 10 for n in (0, 1, 2, 4, 5, 6)}
+    assert _exported(one.home / "x.jsonl") == now
+    spoilt = begun + _line("svc-0", 0) + '{"kind":"config","name":"svc-1"}\n' + _line("svc-2", 99)
+    (one.home / "x.jsonl.part").write_text(spoilt, "utf-8")
+    assert "1 configs are there" in one("export", "x.jsonl").stderr
+    assert _exported(one.home / "x.jsonl") == then
+    (one.home / "x.jsonl.part").write_text(_begun(one) + _line("svc-0", 99), "utf-8")
+    assert "going on" not in one("export", "x.jsonl").stderr
+    assert _exported(one.home / "x.jsonl") == now
+
+
+def test_an_export_begins_anew_when_its_revision_was_pruned(new_setpoint: NewSetpoint) -> None:
+    """A service whose config of then is not kept any more is not left out: the file is of now, which is said."""
+    one = new_setpoint()
+    one.ok("apply", "-", "-q", stdin=json.dumps({"kept": {"a": 1}, "moved": {"a": 1}}))
+    begun = _begun(one, services=["kept", "moved"])
+    one.ok("set", "moved", "a=2", "-q")
+    one.ok("call", "history/prune", '{"keep_versions": 1}')
+    (one.home / "x.jsonl.part").write_text(begun + _line("kept", 1), "utf-8")
+    said = one("export", "x.jsonl").stderr
+    assert "what moved was at revision" in said
+    assert "begins anew" in said
+    assert _exported(one.home / "x.jsonl") == {"kept": 1, "moved": 2}
+
+
+def test_an_export_says_what_a_token_does_not_see(new_setpoint: NewSetpoint) -> None:
+    """With a token for some services the file holds only these, and another's part is not gone on with."""
+    one = new_setpoint()
+    one.ok("apply", "-", "-q", stdin=json.dumps({"stt": {"a": 1}, "tts": {"a": 1}}))
+    one.ok("token", "create", "some", "--role", "viewer", "--services", "stt*", "--out", "some.jwk")
+    (one.home / "x.jsonl.part").write_text(_begun(one, services=["stt", "tts"]) + _line("tts", 1), "utf-8")
+    for more in ((), ("--history",)):
+        done = one("export", "x.jsonl", "--token", "some.jwk", *more)
+        assert "sees only some services (stt*)" in done.stderr
+        assert "going on" not in done.stderr
+    one.ok("export", "x.jsonl", "--token", "some.jwk")
+    assert _exported(one.home / "x.jsonl") == {"stt": 1}
+    assert "sees only" not in one("export", "x.jsonl").stderr
+
+
+def test_one_export_at_a_time_writes_a_file(alone: Setpoint) -> None:
+    """Another one is refused as long as the part is held."""
+    with (alone.home / "x.jsonl.part").open("wb") as part:
+        fcntl.flock(part, fcntl.LOCK_EX)
+        assert "another export writes x.jsonl.part" in alone.refused(2, "export", "x.jsonl")
+    assert "t.jwk cannot be read" in alone.refused(2, "export", "x.jsonl", "--token", "t.jwk")
+
+
+def test_what_is_no_regular_file_is_not_replaced(alone: Setpoint) -> None:
+    """A pipe, and so a device, stays what it is, and a directory is no place for a file."""
+    os.mkfifo(alone.home / "pipe")
+    assert "pipe is no regular file" in alone.refused(2, "export", "pipe")
+    assert stat.S_ISFIFO((alone.home / "pipe").lstat().st_mode)
+    assert "no regular file" in alone.refused(2, "export", str(alone.home))
+    assert [one.name for one in alone.home.iterdir()] == ["pipe"]
 
 
 @pytest.mark.parametrize(
@@ -228,10 +300,10 @@ def test_the_history_is_exported(new_setpoint: NewSetpoint) -> None:
         ("b", 'two\nlines, and "quotes"', None),
         ("a", 1, 2),
     ]
-    status = json.loads(one.ok("status", "-o", "json"))
-    begun = {"store_id": status["store_id"], "history": True, "since": None, "until": None}
-    (one.home / "h.csv.part").write_text(json.dumps(begun) + "\n" + json.dumps(entries[0]) + "\n", "utf-8")
-    assert "going on" in one("export", "h.csv", "--history").stderr
+    begun = _begun(one, history=True, since=None, until=None)
+    half = begun + json.dumps(entries[0]) + '\n{"id": 1}\n'
+    (one.home / "h.csv.part").write_text(half, "utf-8")
+    assert "1 entries are there" in one("export", "h.csv", "--history").stderr
     rows = list(csv.DictReader(io.StringIO((one.home / "h.csv").read_text("utf-8"))))
     assert [int(row["id"]) for row in rows] == [entry["id"] for entry in entries]
     assert json.loads(rows[0]["old"]) == 'two\nlines, and "quotes"'

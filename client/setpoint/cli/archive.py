@@ -130,10 +130,16 @@ def _checked_head(one: Json, where: str) -> str:
     return str(one.get("secrets"))
 
 
+def is_entry(one: Json) -> bool:
+    """Whether a parsed line is that of one thing."""
+    kind = one.get("kind")
+    return kind in KINDS and isinstance(one.get("name"), str) and isinstance(one.get(_BODY[kind]), dict)
+
+
 def _add(found: Archive, one: Json, where: str) -> None:
-    kind, name = one.get("kind"), one.get("name")
-    if kind not in KINDS or not isinstance(name, str) or not isinstance(one.get(_BODY[kind]), dict):
+    if not is_entry(one):
         raise Failed(f"{where}: neither a schema nor a profile nor a config", "export it again", Exit.INVALID)
+    kind, name = one["kind"], one["name"]
     if name in found.entries[kind]:
         raise Failed(f"{where}: the {kind} {name} stands there twice", "export it again", Exit.INVALID)
     found.entries[kind][name] = one

@@ -14,7 +14,7 @@ import click
 
 from setpoint.cli.connection import Session, run
 from setpoint.cli.options import Options
-from setpoint.cli.parts import Part, going_on
+from setpoint.cli.parts import Part, going_on, tell_scope
 
 Json = dict[str, Any]
 COLUMNS = (
@@ -34,10 +34,22 @@ def export_history(options: Options, file: str, asked: Json) -> None:
 async def _gather(session: Session, part: Part, asked: Json, *, as_csv: bool) -> int:
     from setpoint.cli.terminal import bar
 
-    status = await session.call("status")
-    _, there = part.begin({"store_id": status["store_id"], "history": True, **asked}, {})
-    places = [place for place, _ in there]
-    before = json.loads(there[-1][1])["id"] if there else None
+    status, info = await session.call("status"), await session.call("info")
+    tell_scope(info["services"])
+    same = {
+        "store_id": status["store_id"],
+        "epoch": status["epoch"],
+        "sees": info["services"],
+        "history": True,
+        **asked,
+    }
+    places: list[int] = []
+    before = None
+    if part.left(same, lambda _begun: True) is None:
+        part.begin(same)
+    for place, one in part.lines(_is_entry):
+        places.append(place)
+        before = one["id"]
     going_on(part, len(places), "entries")
     with bar("entries", None) as show:
         while True:
@@ -49,6 +61,10 @@ async def _gather(session: Session, part: Part, asked: Json, *, as_csv: bool) ->
     lines = (part.at(place) for place in places)
     part.finish(_as_csv(lines) if as_csv else lines)
     return len(places)
+
+
+def _is_entry(one: Json) -> bool:
+    return set(COLUMNS) - {"old", "new"} <= one.keys() and isinstance(one["id"], int)
 
 
 def _as_csv(lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -3,13 +3,14 @@
 Rules:
 
 - All configs are read as of one revision, so that the file holds a state that there was, whoever writes meanwhile.
+  Which services there were then is listed at the beginning, for a list is always of now.
 - What was read goes to FILE.part (``setpoint.cli.parts``), and FILE comes into being at the end, whole. Interrupted,
   the same command goes on from there at the same revision; schemas and profiles, which have none, are read anew.
+- When what there was at that revision has been pruned, it begins anew at the present one, and says so.
 - Values of secrets stand in a file only with ``--reveal``.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,14 +18,16 @@ import click
 
 from setpoint.cli import archive
 from setpoint.cli.chronicle import export_history
-from setpoint.cli.connection import Session, all_or_none, run
+from setpoint.cli.connection import Session, run
+from setpoint.cli.exits import Exit, Failed
 from setpoint.cli.options import Command, Options, pass_options
-from setpoint.cli.parts import Part, going_on
+from setpoint.cli.parts import Part, going_on, tell_scope
 from setpoint.cli.revealing import Secrets
 from setpoint.cli.times import Moment
 
 Json = dict[str, Any]
 _AT_ONCE = 32
+_BEGINNINGS = 3
 
 
 @click.command("export", cls=Command)
@@ -59,14 +62,58 @@ def _export_state(options: Options, file: str, *, reveal: bool) -> None:
     click.echo(f"{told}: {'standard output' if file == '-' else file}", err=True)
 
 
+class _PrunedError(Exception):
+    """What a service, which is named, was at the export's revision is not kept any more."""
+
+
 async def _gather(session: Session, part: Part, *, reveal: bool) -> dict[str, int]:
+    status, info = await session.call("status"), await session.call("info")
+    tell_scope(info["services"])
+    same = {"store_id": status["store_id"], "epoch": status["epoch"], "sees": info["services"], "reveal": reveal}
+    begun = part.left(same, _is_beginning)
+    for _ in range(_BEGINNINGS):
+        if begun is None:
+            begun = {**same, **await _beginning(session)}
+            part.begin(begun)
+        try:
+            return await _gather_from(session, part, begun, reveal=reveal)
+        except _PrunedError as error:
+            told = f"what {error} was at revision {begun['revision']} has been pruned: the export begins anew"
+            click.echo(f"setpoint: {told}", err=True)
+            begun = None
+    raise Failed("what is to be exported is pruned again and again", "try again later", Exit.REFUSED)
+
+
+def _is_beginning(begun: Json) -> bool:
+    services = begun.get("services")
+    is_list = isinstance(services, list) and all(isinstance(one, str) for one in services)
+    return is_list and isinstance(begun.get("revision"), int)
+
+
+async def _beginning(session: Session) -> Json:
+    """Return the present revision, and the services that there are.
+
+    When something was written while they were listed, they are listed once more behind it: so there is missing only
+    what came after the first list and went before the second.
+    """
+    before = (await session.call("status"))["revision"]
+    services = await _services(session)
+    revision = (await session.call("status"))["revision"]
+    if revision != before:
+        services |= await _services(session)
+    return {"revision": revision, "services": sorted(services)}
+
+
+async def _services(session: Session) -> set[str]:
+    return {one["service"] for one in await session.pages("list", {}, "services", "after", None)}
+
+
+async def _gather_from(session: Session, part: Part, begun: Json, *, reveal: bool) -> dict[str, int]:
     from setpoint.cli.terminal import bar
 
-    status = await session.call("status")
-    begun, lines = part.begin({"store_id": status["store_id"], "reveal": reveal}, {"revision": status["revision"]})
-    gathered = _Gathered(part, lines)
+    gathered = _Gathered(part)
     secrets = Secrets(session.options, reveal=reveal)
-    services = [one["service"] for one in await session.pages("list", {}, "services", "after", None)]
+    services = begun["services"]
     todo = [service for service in services if ("config", service) not in gathered.places]
     with bar("configs", len(services)) as show:
         async for service, document in _documents(session, todo, begun["revision"], reveal=reveal):
@@ -87,12 +134,11 @@ async def _gather(session: Session, part: Part, *, reveal: bool) -> dict[str, in
 class _Gathered:
     """Where the line of each thing is in the part, and what stands in them of secrets."""
 
-    def __init__(self, part: Part, lines: list[tuple[int, bytes]]) -> None:
+    def __init__(self, part: Part) -> None:
         self._part = part
         self._redacted = self._conceals = False
         self.places: dict[tuple[str, str], int] = {}
-        for place, line in lines:
-            one = json.loads(line)
+        for place, one in part.lines(archive.is_entry):
             if one["kind"] == "config":
                 self._keep("config", one["name"], place, one["config"])
         going_on(part, len(self.places), "configs")
@@ -125,7 +171,17 @@ async def _documents(
     """Read services as of a revision, many at once; None for one that was not there then."""
     for start in range(0, len(services), _AT_ONCE):
         some = services[start : start + _AT_ONCE]
-        asked = [{"service": service, "revision": revision, "reveal": reveal or None} for service in some]
-        found = await asyncio.gather(*(all_or_none(session.call("get", params), "not_found") for params in asked))
+        found = await asyncio.gather(*(_document(session, service, revision, reveal=reveal) for service in some))
         for service, document in zip(some, found, strict=True):
             yield service, document
+
+
+async def _document(session: Session, service: str, revision: int, *, reveal: bool) -> Json | None:
+    from setpoint.errors import NotFound
+
+    try:
+        return await session.call("get", {"service": service, "revision": revision, "reveal": reveal or None})
+    except NotFound as error:
+        if error.details.get("pruned"):
+            raise _PrunedError(service) from None
+        return None

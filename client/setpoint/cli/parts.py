@@ -1,19 +1,23 @@
 """A file that comes into being line by line: what there is of it stands in FILE.part, until it is whole.
 
-The first line of the part says what it is a part of; the same again goes on behind its last whole line. The file at
-its place is replaced at the end, at once, and is its owner's alone.
+The first line of the part says what it is a part of; the same again goes on behind its last line that is whole and as
+it should be. One process at a time writes it. The file at its place is replaced at the end, at once, and is its
+owner's alone; what is no regular file (a device, a pipe) is not replaced.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
 import click
+
+from setpoint.cli.exits import Exit, Failed
 
 Json = dict[str, Any]
 
@@ -27,36 +31,44 @@ class Part:
         self._file: IO[bytes]
 
     def __enter__(self) -> Self:
-        if self._path is None:
+        if self._path is None or self._target is None:
             self._file = tempfile.TemporaryFile()
         else:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._file = os.fdopen(os.open(self._path, flags, 0o600), "r+b")
+            _check_place(self._target)
+            self._file = os.fdopen(_open_alone(self._path), "r+b")
             os.fchmod(self._file.fileno(), 0o600)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._file.close()
 
-    def begin(self, same: Json, new: Json) -> tuple[Json, list[tuple[int, bytes]]]:
-        """Go on if the part that is there is of the ``same``, else begin anew with that and what is ``new``.
+    def left(self, same: Json, fits: Callable[[Json], bool]) -> Json | None:
+        """Return how the part that is there began; None if it is not of the ``same``, or does not fit."""
+        self._file.seek(0)
+        begun = _object(self._file.readline())
+        return begun if begun is not None and same.items() <= begun.items() and fits(begun) else None
 
-        Returns how it began, and the lines that are there, each with its place.
+    def lines(self, fits: Callable[[Json], bool]) -> Iterator[tuple[int, Json]]:
+        """Give the lines behind the first, each with its place, up to one that is not whole or does not fit.
+
+        Taken to the end it cuts the rest off, so that what is added stands behind them.
         """
         self._file.seek(0)
-        content = self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        first, *lines = whole.split(b"\n")[:-1] or [b""]
-        begun = _object(first)
-        if begun is not None and {name: begun.get(name) for name in same} == same:
-            self._file.truncate(len(whole))
-            self._file.seek(0, os.SEEK_END)
-            return begun, _placed(lines, len(first) + 1)
-        begun = {**same, **new}
+        place = len(self._file.readline())
+        for line in iter(self._file.readline, b""):
+            one = _object(line)
+            if one is None or not fits(one):
+                break
+            yield place, one
+            place += len(line)
+        self._file.seek(place)
+        self._file.truncate()
+
+    def begin(self, begun: Json) -> None:
+        """Begin anew; the first line tells with what."""
         self._file.seek(0)
         self._file.truncate()
         self.add(json.dumps(begun))
-        return begun, []
 
     def add(self, line: str) -> int:
         """Write a line; returns its place."""
@@ -88,18 +100,39 @@ class Part:
         return self._path
 
 
-def _placed(lines: list[bytes], place: int) -> list[tuple[int, bytes]]:
-    found = []
-    for line in lines:
-        found.append((place, line))
-        place += len(line) + 1
-    return found
+def _check_place(target: Path) -> None:
+    if target.exists() and not target.is_file():
+        raise Failed(f"{target} is no regular file", "name another FILE, or - for standard output", Exit.USAGE)
+
+
+def _open_alone(path: Path) -> int:
+    """Open a part that no other process has open; raises ``Failed`` if one has."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, path):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise Failed(
+                f"another export writes {path}", "wait for its end, or name another FILE", Exit.USAGE
+            ) from None
+        os.close(handle)  # another process finished it, and took it away, between the two
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _object(line: bytes) -> Json | None:
+    """Parse a line that is whole."""
     try:
-        found = json.loads(line)
-    except ValueError:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
@@ -123,3 +156,10 @@ def going_on(part: Part, count: int, what: str) -> None:
     """Say that there is something already."""
     if count:
         click.echo(f"going on with {part.path}: {count} {what} are there", err=True)
+
+
+def tell_scope(services: list[str] | None) -> None:
+    """Say that a token does not see all there is, if that is so: ``services`` of ``info``."""
+    if services is not None:
+        seen = ", ".join(services) or "none"
+        click.echo(f"setpoint: this token sees only some services ({seen}), and the file holds no others", err=True)
