@@ -55,7 +55,10 @@ def _delete(service: str) -> dict[str, Any]:
 
 def _with(text: str, entry: dict[str, Any]) -> str:
     """Add a line to the text of an export."""
-    return text + json.dumps(entry) + "\n"
+    head, _, lines = text.partition("\n")
+    counts = json.loads(head)["counts"]
+    told = {**json.loads(head), "counts": {**counts, entry["kind"]: counts[entry["kind"]] + 1}}
+    return json.dumps(told) + "\n" + lines + json.dumps(entry) + "\n"
 
 
 def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: NewSetpoint) -> None:
@@ -66,7 +69,8 @@ def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: N
     file = one.home / "one.jsonl"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     head, *lines = file.read_text("utf-8").splitlines()
-    assert json.loads(head) == {"format": "setpoint-export", "version": 1, "secrets": "none"}
+    counts = {"config": 2, "profile": 2, "schema": 2}
+    assert json.loads(head) == {"format": "setpoint-export", "version": 1, "secrets": "none", "counts": counts}
     assert [(json.loads(line)["kind"], json.loads(line)["name"]) for line in lines] == [
         *(("schema", "stt"), ("schema", "unborn"), ("profile", 'Früh / "eins"'), ("profile", "two")),
         *(("config", "stt"), ("config", "tts")),
@@ -281,6 +285,11 @@ def test_what_is_no_regular_file_is_not_replaced(alone: Setpoint) -> None:
             '{"format":"setpoint-export","version":1}\n' + 2 * '{"kind":"config","name":"x","config":{}}\n',
             "line 3: the config x stands there twice",
         ),
+        (
+            '{"counts":{"config":2,"profile":0,"schema":0},"format":"setpoint-export","version":1}\n',
+            "standard input is not whole: there are 0 of 2 configs",
+        ),
+        ('{"format":"setpoint-export","version":1}\n', "is not whole"),
     ],
 )
 def test_a_broken_file_is_refused_before_anything_is_written(alone: Setpoint, text: str, why: str) -> None:

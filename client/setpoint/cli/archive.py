@@ -1,8 +1,9 @@
 """The file of ``setpoint export`` and ``import``: JSON Lines, sorted, canonical, so that equal states are equal files.
 
-The first line is the head: ``{"format":"setpoint-export","secrets":S,"version":1}``, where S is ``none``, ``redacted``
-(there are some, and their values are not in the file) or ``revealed``. Then come all schemas, profiles and configs, in
-this order and each kind by name:
+The first line is the head: ``{"counts":{"config":N,"profile":N,"schema":N},"format":"setpoint-export","secrets":S,
+"version":1}``, where S is ``none``, ``redacted`` (there are some, and their values are not in the file) or
+``revealed``; by the counts a file that was cut is told from a whole one. Then come all schemas, profiles and configs,
+in this order and each kind by name:
 
 - ``{"kind":"schema","name":SERVICE,"schema":{…}}``
 - ``{"kind":"profile","description":TEXT|null,"name":NAME,"snapshot":{SERVICE:{…},…}}``
@@ -28,9 +29,9 @@ _SECRET = "$secret"  # noqa: S105 - the member that stands for one (setpoint_con
 Json = dict[str, Any]
 
 
-def head(secrets: str) -> bytes:
-    """Write the first line."""
-    return canonical({"format": FORMAT, "version": VERSION, "secrets": secrets}).encode() + b"\n"
+def head(secrets: str, counts: dict[str, int]) -> bytes:
+    """Write the first line; ``counts`` has each kind."""
+    return canonical({"format": FORMAT, "version": VERSION, "secrets": secrets, "counts": counts}).encode() + b"\n"
 
 
 def canonical(value: Any) -> str:
@@ -98,16 +99,28 @@ class Archive:
 
 def read(lines: Iterable[bytes], where: str) -> Archive:
     """Read a file, all of it before anything is written; raises ``Failed`` with the line that is wrong."""
-    found: Archive | None = None
+    first: Json | None = None
+    found = Archive()
     for number, line in enumerate(lines, 1):
         one = _parsed(line, f"{where}, line {number}")
-        if found is None:
-            found = Archive(_checked_head(one, where))
+        if first is None:
+            first = one
+            found.secrets = _checked_head(one, where)
         else:
             _add(found, one, f"{where}, line {number}")
-    if found is None:
+    if first is None:
         raise Failed(f"{where} is empty, and no export", None, Exit.INVALID)
+    _check_counts(found, first.get("counts"), where)
     return found
+
+
+def _check_counts(found: Archive, told: Any, where: str) -> None:
+    for kind, entries in found.entries.items():
+        expected = told.get(kind) if isinstance(told, dict) else None
+        if expected != len(entries):
+            count = expected if isinstance(expected, int) else "an unknown number of"
+            message = f"{where} is not whole: there are {len(entries)} of {count} {kind}s"
+            raise Failed(message, "export it again", Exit.INVALID)
 
 
 def _parsed(line: bytes, where: str) -> Json:

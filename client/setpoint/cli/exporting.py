@@ -156,7 +156,8 @@ class _Gathered:
 
     def lines(self, *, reveal: bool) -> Iterator[bytes]:
         """Give the lines of the file, from the first to the last."""
-        yield archive.head("redacted" if self._redacted else "revealed" if reveal and self._conceals else "none")
+        secrets = "redacted" if self._redacted else "revealed" if reveal and self._conceals else "none"
+        yield archive.head(secrets, self.counts())
         for key in sorted(self.places, key=lambda one: archive.sort_key(*one)):
             yield self._part.at(self.places[key])
 
