@@ -187,6 +187,39 @@ def test_traces_of_other_profiles_do_not_count(new_setpoint: NewSetpoint) -> Non
     assert not (one.home / "one.jsonl.importing").exists()
 
 
+def test_an_import_needs_a_place_for_its_traces_only_with_profiles(new_setpoint: NewSetpoint) -> None:
+    """Where they cannot be written it says what goes without them; what stands at their place is not followed."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    one.ok("export", "one.jsonl")
+    (one.home / "mine").write_text("mine", "utf-8")
+    (one.home / "one.jsonl.importing").symlink_to("mine")
+    said = other.refused(2, "import", "one.jsonl")
+    assert "one.jsonl.importing, by which an import that stopped goes on" in said
+    assert "setpoint import - <FILE" in said
+    assert other.ok("list", "-o", "raw") == ""
+    tried = other("import", "one.jsonl", "--no-profiles", "--dry-run").stderr
+    assert "would change 2 of 2 configs, 0 of 0 profiles, 2 of 2 schemas\n" in tried
+    assert other("import", "one.jsonl", "--no-profiles").stderr == tried.splitlines(keepends=True)[-1].replace(
+        "would change", "changed"
+    )
+    other.ok("import", "-", "--force", stdin=(one.home / "one.jsonl").read_bytes())
+    assert other.ok("export", "-") == (one.home / "one.jsonl").read_text("utf-8")
+    assert (one.home / "mine").read_text("utf-8") == "mine"
+
+
+def test_names_in_a_file_do_not_steer_a_terminal(alone: Setpoint) -> None:
+    """What somebody wrote into an export is shown with its control characters as escapes."""
+    head = {"counts": {"config": 0, "profile": 1, "schema": 0}, "format": "setpoint-export", "version": 1}
+    profile = {"kind": "profile", "name": "\x1b[2J\r", "snapshot": {"a": {"b": {"$secret": "x"}}}}
+    text = json.dumps(head) + "\n" + json.dumps(profile) + "\n"
+    assert "profile \\u001b[2J\\r" in alone.refused(5, "import", "-", stdin=text)
+    twice = alone.refused(5, "import", "-", stdin=text + json.dumps(profile) + "\n")
+    skipped = alone("import", "-", "--skip-redacted", "--token", "t.jwk", stdin=text).stderr
+    assert "\x1b" not in twice + skipped
+    assert "left out: profile \\u001b[2J\\r" in skipped
+
+
 def _begun(setpoint: Setpoint, **more: Any) -> str:
     """Write the first line of a part that is of the present revision and epoch."""
     status = json.loads(setpoint.ok("status", "-o", "json"))

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from setpoint.cli.exits import Exit, Failed
+from setpoint.cli.output import cell
 
 FORMAT = "setpoint-export"
 VERSION = 1
@@ -139,7 +140,7 @@ def _checked_head(one: Json, where: str) -> str:
     if one.get("format") != FORMAT:
         raise Failed(f"{where} is no export of Setpoint", "`setpoint export FILE` writes one", Exit.INVALID)
     if one.get("version") != VERSION:
-        raise Failed(f"{where} is of a later format ({one.get('version')})", "use a newer setpoint", Exit.INVALID)
+        raise Failed(f"{where} is of a later format ({cell(one.get('version'))})", "use a newer setpoint", Exit.INVALID)
     return str(one.get("secrets"))
 
 
@@ -154,7 +155,7 @@ def _add(found: Archive, one: Json, where: str) -> None:
         raise Failed(f"{where}: neither a schema nor a profile nor a config", "export it again", Exit.INVALID)
     kind, name = one["kind"], one["name"]
     if name in found.entries[kind]:
-        raise Failed(f"{where}: the {kind} {name} stands there twice", "export it again", Exit.INVALID)
+        raise Failed(f"{where}: the {kind} {cell(name)} stands there twice", "export it again", Exit.INVALID)
     found.entries[kind][name] = one
 
 

@@ -30,7 +30,7 @@ from setpoint.cli.archive import Archive, batches
 from setpoint.cli.connection import Refused, Session, all_or_none, run
 from setpoint.cli.exits import Exit, Failed
 from setpoint.cli.options import Command, Options, pass_options
-from setpoint.cli.output import form, show_json, show_yaml
+from setpoint.cli.output import cell, form, show_json, show_yaml
 from setpoint.cli.revealing import Secrets
 
 Json = dict[str, Any]
@@ -67,8 +67,8 @@ def import_(
     elif form(options) == "yaml":
         show_yaml(counts)
     else:
-        told = ", ".join(f"{kind}: {one['changed']} of {one['all']} changed" for kind, one in counts.items())
-        click.echo(("would be " if dry_run else "") + told, err=True)
+        told = ", ".join(f"{one['changed']} of {one['all']} {kind}" for kind, one in counts.items())
+        click.echo(f"{'would change' if dry_run else 'changed'} {told}", err=True)
 
 
 def _read(file: str) -> Archive:
@@ -81,15 +81,16 @@ def _read(file: str) -> Archive:
 def _without_redacted(found: Archive, *, skip: bool) -> None:
     redacted = found.redacted()
     if redacted and not skip:
+        named = ", ".join(map(cell, redacted[:3]))
         raise Failed(
-            f"the values of secrets are not in the file: {', '.join(redacted[:3])}{' …' if redacted[3:] else ''}",
+            f"the values of secrets are not in the file: {named}{' …' if redacted[3:] else ''}",
             "export with --reveal, or leave these out with --skip-redacted",
             Exit.INVALID,
         )
     for name in redacted:
         kind, _, which = name.partition(" ")
         del found.entries[kind][which]
-        click.echo(f"setpoint: left out: {name}, for it holds secrets without their values", err=True)
+        click.echo(f"setpoint: left out: {cell(name)}, for it holds secrets without their values", err=True)
 
 
 class _Import:
@@ -133,7 +134,8 @@ class _Import:
         store = (await session.call("status"))["store_id"]
         there = await self._there(session, secrets, store, set(living))
         await self._check_detours(session, secrets, profiles, there & set(living))
-        self._traces.leave(store, there)
+        if profiles:
+            self._traces.leave(store, there)
         concealing = {name: one for name, one in self._found.schemas.items() if archive.conceals(one)}
         await self._set_schemas(session, concealing)
         with bar("profiles", len(profiles)) as show:
@@ -243,7 +245,7 @@ class _Import:
                 raise
             told = Refused(error)
             todo = "mend that, then run the same import again: what is there already is passed over"
-            raise Failed(f"{batch[error.index]['service']}: {told.format_message()}", todo, told.ending) from None
+            raise Failed(f"{cell(batch[error.index]['service'])}: {told.format_message()}", todo, told.ending) from None
         self._changed.update(one["service"] for one in found["results"] if one.get("changed"))
         self._versions.update((one["service"], one["version"]) for one in found["results"])
         return found
@@ -320,9 +322,15 @@ class _Traces:
         """Keep that, until the import is through."""
         if self._path is not None:
             left = {"store_id": store, "profiles": self._digest, "living": sorted(living)}
-            with os.fdopen(os.open(self._path, _WRITE, 0o600), "w") as file:
-                self._is_there = True
-                json.dump(left, file)
+            try:
+                with os.fdopen(os.open(self._path, _WRITE, 0o600), "w") as file:
+                    self._is_there = True
+                    json.dump(left, file)
+            except OSError as error:
+                raise Failed(
+                    f"{self._path}, by which an import that stopped goes on, cannot be written: {error.strerror}",
+                    "`setpoint import - <FILE` does without it",
+                ) from None
 
     def remove(self) -> None:
         """The import is through."""
