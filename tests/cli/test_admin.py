@@ -48,6 +48,17 @@ def test_a_token_that_cannot_be_made_leaves_no_file(setpoint: Setpoint) -> None:
     setpoint.refused(5, "token", "create", "Not A Name", "--role", "viewer", "--out", "x.jwk")
     assert not (setpoint.home / "x.jwk").exists()
     setpoint.refused(2, "token", "create", "bob", "--role", "viewer")
+    setpoint.refused(2, "token", "create", "bob", "--role", "viewer", "--out", "-")
+
+
+def test_a_secret_that_cannot_be_written_is_said_to_be_lost(setpoint: Setpoint) -> None:
+    """The token is made when its file cannot hold it: its kid is named, and how to revoke it."""
+    done = setpoint.shell("ulimit -f 0; setpoint token create eve --role viewer --out eve.jwk")
+    assert done.returncode == 2
+    kid = done.stderr.split("do: setpoint token revoke ")[1].strip()
+    assert f"{kid} was made" in done.stderr
+    assert kid in setpoint.ok("token", "list", "-o", "raw").split()
+    assert not (setpoint.home / "eve.jwk").exists()
 
 
 def test_an_ed25519_token_keeps_its_private_key(setpoint: Setpoint) -> None:

@@ -206,6 +206,8 @@ def test_any_command_can_be_called_and_signed(setpoint: Setpoint, service: str) 
     topic = f"{setpoint.env['SETPOINT_TOPIC_PREFIX']}config/cmd/patch"
     broker = setpoint.env["SETPOINT_BROKER_URL"].removeprefix("mqtt://").split(":")
     patch = json.dumps({"service": service, "patch": {"a": 2}})
+    said = setpoint.shell('setpoint call get $\'{"service":"\\xff"}\'')
+    assert (said.returncode, said.stderr) == (5, "setpoint: PARAMS: not UTF-8\n")
     assert "did you mean patch?" in setpoint("sign", "ptach", "{}").stderr
     command = f"setpoint sign patch '{patch}' | mosquitto_pub -h {broker[0]} -p {broker[1]} -q 1 -t {topic} -s"
     assert setpoint.shell(command).returncode == 0

@@ -66,7 +66,9 @@ def test_times_are_read_as_people_write_them(text: str, moment: str) -> None:
     assert times.read(text, datetime(2026, 11, 26, 10, tzinfo=UTC)) == moment
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2h ago", "2026-13-01", "999999999w", "-2h"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2h ago", "2026-13-01", "999999999w", "-2h", "9999-12-31T23:59:59-10:00"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     """Anything else is no time."""
     with pytest.raises(ValueError, match=r".*"):
