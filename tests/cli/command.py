@@ -73,8 +73,9 @@ class Setpoint:
 
     def start(self, *arguments: object, **env: str) -> "subprocess.Popen[str]":
         """Start it in a process group of its own, its output in pipes."""
+        # Who runs the tests in the background may have SIGINT ignored, and a process begins with what it is given.
         return subprocess.Popen(
-            [SETPOINT, *map(str, arguments)],
+            ["env", "--default-signal=INT", SETPOINT, *map(str, arguments)],
             env=self.env | env,
             cwd=self.home,
             stdin=subprocess.DEVNULL,
@@ -144,7 +145,7 @@ class Terminal:
         self._fd, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 24, self._columns, 0, 0))
         # setsid makes the terminal the controlling one of the process, so that Ctrl-C on it is a signal.
-        command = ["setsid", "--ctty", "--wait", *self._command]
+        command = ["env", "--default-signal=INT", "setsid", "--ctty", "--wait", *self._command]
         self._process = subprocess.Popen(
             command, env=self._env, cwd=self._home, stdin=other, stdout=other, stderr=other, start_new_session=True
         )
