@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from setpoint.cli.app import setpoint as setpoint_command
 from setpoint.cli.archive import batches, redacted_in
+from setpoint.cli.connection import Session
 from tests.cli.command import Setpoint
 from tests.daemon import NewDaemon
 
 SECRET_SCHEMA = {"properties": {"password": {"type": "string", "writeOnly": True}}}
 NewSetpoint = Callable[[], Setpoint]
+Meanwhile = Callable[..., Result]
 
 
 @pytest.fixture
@@ -28,8 +32,8 @@ def new_setpoint(new_daemon: NewDaemon, tmp_path: Path) -> NewSetpoint:
     return lambda: Setpoint(new_daemon(), home)
 
 
-def _fill(setpoint: Setpoint) -> None:
-    """Put into a store what an export has to keep: profiles of what was, a deleted service, a config out of schema."""
+def _fill(setpoint: Setpoint) -> str:
+    """Export to `one.jsonl` what it has to keep: profiles of what was, a deleted service, a config out of schema."""
     calls: list[tuple[str, dict[str, Any]]] = [
         (
             "apply",
@@ -43,6 +47,8 @@ def _fill(setpoint: Setpoint) -> None:
     ]
     for command, params in calls:
         setpoint.ok("call", command, "-", stdin=json.dumps(params))
+    assert "2 profiles, 2 configs" in setpoint("export", "one.jsonl").stderr
+    return (setpoint.home / "one.jsonl").read_text("utf-8")
 
 
 def _set(service: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -53,22 +59,20 @@ def _delete(service: str) -> dict[str, Any]:
     return {"op": "delete", "service": service}
 
 
-def _with(text: str, entry: dict[str, Any]) -> str:
-    """Add a line to the text of an export."""
+def _spoilt(text: str) -> str:
+    """Add a config that no daemon takes to the text of an export."""
     head, _, lines = text.partition("\n")
-    counts = json.loads(head)["counts"]
-    told = {**json.loads(head), "counts": {**counts, entry["kind"]: counts[entry["kind"]] + 1}}
-    return json.dumps(told) + "\n" + lines + json.dumps(entry) + "\n"
+    told = json.loads(head)
+    told["counts"]["config"] += 1
+    return json.dumps(told) + "\n" + lines + '{"config":{"not a key":1},"kind":"config","name":"zzz"}\n'
 
 
 def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: NewSetpoint) -> None:
     """Byte for byte: configs, profiles of what was, schemas that configs do not fit; and again changes nothing."""
     one, other = new_setpoint(), new_setpoint()
-    _fill(one)
-    assert "2 profiles, 2 configs" in one("export", "one.jsonl").stderr
-    file = one.home / "one.jsonl"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    head, *lines = file.read_text("utf-8").splitlines()
+    good = _fill(one)
+    assert stat.S_IMODE((one.home / "one.jsonl").stat().st_mode) == 0o600
+    head, *lines = good.splitlines()
     counts = {"config": 2, "profile": 2, "schema": 2}
     assert json.loads(head) == {"format": "setpoint-export", "version": 1, "secrets": "none", "counts": counts}
     assert [(json.loads(line)["kind"], json.loads(line)["name"]) for line in lines] == [
@@ -79,7 +83,7 @@ def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: N
     assert json.loads(tried.stdout)["configs"] == {"all": 2, "changed": 2}
     assert other.ok("list", "-o", "raw") == ""
     other.ok("import", "one.jsonl", "--reason", "moving")
-    assert other.ok("export", "-") == file.read_text("utf-8")
+    assert other.ok("export", "-") == good
     again = json.loads(other.ok("import", "one.jsonl", "-o", "json"))
     assert {kind: found["changed"] for kind, found in again.items()} == {"configs": 0, "profiles": 0, "schemas": 0}
     assert not list(one.home.glob("*.part")) + list(one.home.glob("*.importing"))
@@ -120,24 +124,21 @@ def test_secrets_are_exported_on_demand_only(new_setpoint: NewSetpoint) -> None:
 def test_live_services_are_not_led_through_profiles(new_setpoint: NewSetpoint) -> None:
     """Followers of a service that is there would see what a profile holds: that takes --force, or no profiles."""
     one, other = new_setpoint(), new_setpoint()
-    _fill(one)
-    one.ok("export", "one.jsonl")
+    good = _fill(one)
     other.ok("set", "stt", "mine=1", "-q")
     assert "followers would see it" in other.refused(4, "import", "one.jsonl")
     assert other.ok("get", "stt", "-o", "raw") == '{"mine":1}\n'
     assert json.loads(other.ok("import", "one.jsonl", "--no-profiles", "-o", "json"))["configs"]["changed"] == 2
     other.ok("import", "one.jsonl", "--force")
-    assert other.ok("export", "-") == (one.home / "one.jsonl").read_text("utf-8")
+    assert other.ok("export", "-") == good
 
 
 def test_an_import_that_was_stopped_goes_on(new_setpoint: NewSetpoint) -> None:
     """One that ended in its middle is run again: what is there is passed over, and the result is the same."""
     one, other = new_setpoint(), new_setpoint()
-    _fill(one)
-    one.ok("export", "one.jsonl")
+    good = _fill(one)
     file = one.home / "one.jsonl"
-    good = file.read_text("utf-8")
-    file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
+    file.write_text(_spoilt(good), "utf-8")
     other.refused(5, "import", "one.jsonl")  # the profiles are in by then
     assert (one.home / "one.jsonl.importing").exists()
     file.write_text(good, "utf-8")
@@ -155,31 +156,27 @@ def test_what_somebody_sets_before_an_import_goes_on_is_theirs(new_setpoint: New
     one.ok("export", "good.jsonl")
     good = (one.home / "good.jsonl").read_text("utf-8")
     file = one.home / "one.jsonl"
-    for profile_is_there, code in ((True, 0), (False, 4)):
-        file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
+    for code in (0, 4):
+        file.write_text(_spoilt(good), "utf-8")
         other.refused(5, "import", "one.jsonl")  # the profile is in by then
         other.ok("set", "old", "mine=1", "-q")
         file.write_text(good, "utf-8")
-        if not profile_is_there:
+        if code:
             other.ok("profile", "delete", "eins")
         done = other("import", "one.jsonl")
         assert done.returncode == code, done
         assert other.ok("get", "old", "-o", "raw") == '{"mine":1}\n'
         other.ok("delete", "old")
-        (one.home / "one.jsonl.importing").unlink(missing_ok=True)
-        if profile_is_there:
-            other.ok("profile", "delete", "eins")
+        other("profile", "delete", "eins")
     assert "old would have to hold" in done.stderr
 
 
 def test_traces_of_other_profiles_do_not_count(new_setpoint: NewSetpoint) -> None:
     """What an import of another content left says nothing of what was there before this one."""
     one, other = new_setpoint(), new_setpoint()
-    _fill(one)
-    one.ok("export", "one.jsonl")
+    good = _fill(one)
     file = one.home / "one.jsonl"
-    good = file.read_text("utf-8")
-    file.write_text(_with(good, {"config": {"not a key": 1}, "kind": "config", "name": "zzz"}), "utf-8")
+    file.write_text(_spoilt(good), "utf-8")
     other.refused(5, "import", "one.jsonl")
     file.write_text(good.replace("what was", "what once was"), "utf-8")
     other.ok("import", "one.jsonl", "--force")
@@ -190,8 +187,7 @@ def test_traces_of_other_profiles_do_not_count(new_setpoint: NewSetpoint) -> Non
 def test_an_import_needs_a_place_for_its_traces_only_with_profiles(new_setpoint: NewSetpoint) -> None:
     """Where they cannot be written it says what goes without them; what stands at their place is not followed."""
     one, other = new_setpoint(), new_setpoint()
-    _fill(one)
-    one.ok("export", "one.jsonl")
+    good = _fill(one)
     (one.home / "mine").write_text("mine", "utf-8")
     (one.home / "one.jsonl.importing").symlink_to("mine")
     said = other.refused(2, "import", "one.jsonl")
@@ -200,11 +196,10 @@ def test_an_import_needs_a_place_for_its_traces_only_with_profiles(new_setpoint:
     assert other.ok("list", "-o", "raw") == ""
     tried = other("import", "one.jsonl", "--no-profiles", "--dry-run").stderr
     assert "would change 2 of 2 configs, 0 of 0 profiles, 2 of 2 schemas\n" in tried
-    assert other("import", "one.jsonl", "--no-profiles").stderr == tried.splitlines(keepends=True)[-1].replace(
-        "would change", "changed"
-    )
-    other.ok("import", "-", "--force", stdin=(one.home / "one.jsonl").read_bytes())
-    assert other.ok("export", "-") == (one.home / "one.jsonl").read_text("utf-8")
+    told = other("import", "one.jsonl", "--no-profiles").stderr
+    assert told == "changed 2 of 2 configs, 0 of 0 profiles, 2 of 2 schemas\n"
+    other.ok("import", "-", "--force", stdin=good)
+    assert other.ok("export", "-") == good
     assert (one.home / "mine").read_text("utf-8") == "mine"
 
 
@@ -258,6 +253,48 @@ def test_an_export_that_was_stopped_goes_on_at_its_revision(new_setpoint: NewSet
     (one.home / "x.jsonl.part").write_text(_begun(one) + _line("svc-0", 99), "utf-8")
     assert "going on" not in one("export", "x.jsonl").stderr
     assert _exported(one.home / "x.jsonl") == now
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Run `setpoint` in this process; behind each call of a command, another call of somebody's who is given for it."""
+
+    def run(one: Setpoint, *arguments: str, behind: str, others: list[tuple[str, dict[str, Any]]]) -> Result:
+        todo = iter(others)
+        call = Session.call
+
+        async def and_another(session: Session, command: str, *given: Any, **more: Any) -> dict[str, Any]:
+            found = await call(session, command, *given, **more)
+            if command == behind and (other := next(todo, None)) is not None:
+                await call(session, *other)
+            return found
+
+        monkeypatch.setattr(Session, "call", and_another)
+        monkeypatch.chdir(one.home)
+        return CliRunner().invoke(setpoint_command, list(arguments), env=one.env, catch_exceptions=False)
+
+    return run
+
+
+def test_an_export_has_what_was_while_it_listed(new_setpoint: NewSetpoint, meanwhile: Meanwhile) -> None:
+    """A service that comes while they are listed is in it, and so is one that goes just behind."""
+    one = new_setpoint()
+    one.ok("apply", "-", "-q", stdin=json.dumps({"early": {"a": 1}, "stays": {"a": 1}}))
+    others = [("set", {"service": "late", "config": {"a": 2}}), ("delete", {"service": "early"})]
+    done = meanwhile(one, "export", "x.jsonl", behind="list", others=others)
+    assert done.exit_code == 0, done.output
+    assert _exported(one.home / "x.jsonl") == {"early": 1, "late": 2, "stays": 1}
+
+
+def test_what_is_written_while_an_import_runs_stays(new_setpoint: NewSetpoint, meanwhile: Meanwhile) -> None:
+    """A service that came for the sake of a profile stays when somebody has written it since, which is said."""
+    one, other = new_setpoint(), new_setpoint()
+    _fill(one)
+    others = [("set", {"service": "old", "config": {"mine": 1}})]
+    done = meanwhile(other, "import", "one.jsonl", behind="profile/save", others=others)
+    assert done.exit_code == 0, done.output
+    assert "old was written meanwhile, so it stays" in done.output
+    assert other.ok("get", "old", "-o", "raw") == '{"mine":1}\n'
 
 
 def test_an_export_begins_anew_when_its_revision_was_pruned(new_setpoint: NewSetpoint) -> None:
@@ -343,8 +380,7 @@ def test_the_history_is_exported(new_setpoint: NewSetpoint) -> None:
         ("a", 1, 2),
     ]
     begun = _begun(one, history=True, since=None, until=None)
-    half = begun + json.dumps(entries[0]) + '\n{"id": 1}\n'
-    (one.home / "h.csv.part").write_text(half, "utf-8")
+    (one.home / "h.csv.part").write_text(begun + json.dumps(entries[0]) + '\n{"id": 1}\n', "utf-8")
     assert "1 entries are there" in one("export", "h.csv", "--history").stderr
     rows = list(csv.DictReader(io.StringIO((one.home / "h.csv").read_text("utf-8"))))
     assert [int(row["id"]) for row in rows] == [entry["id"] for entry in entries]

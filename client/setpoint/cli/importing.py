@@ -132,8 +132,8 @@ class _Import:
             name: one for name, one in self._found.profiles.items() if not await _is_there(session, secrets, name, one)
         }
         store = (await session.call("status"))["store_id"]
-        there = await self._there(session, secrets, store, set(living))
-        await self._check_detours(session, secrets, profiles, there & set(living))
+        there = await self._there(session, secrets, store, living)
+        await self._check_detours(session, secrets, profiles, there & living.keys())
         if profiles:
             self._traces.leave(store, there)
         concealing = {name: one for name, one in self._found.schemas.items() if archive.conceals(one)}
@@ -150,25 +150,28 @@ class _Import:
         self._traces.remove()
         return self._counted()
 
-    async def _look(self, session: Session) -> list[str]:
+    async def _look(self, session: Session) -> dict[str, int]:
+        """Ask for the limits, and for the services that live, each with its version."""
         limits = (await session.call("info"))["limits"]
         # A command is JSON in base64; its reply has the configs once and what they were, and passes the broker, too.
         most = limits["max_command_bytes"] * 3 // 4 - _OVERHEAD
         packet = limits.get("max_packet_bytes")
         self._most_bytes = min(most, packet // 4) if packet else most
-        return [one["service"] for one in await session.pages("list", {}, "services", "after", None)]
+        return await _living(session)
 
-    async def _there(self, session: Session, secrets: Secrets, store: str, living: set[str]) -> set[str]:
+    async def _there(self, session: Session, secrets: Secrets, store: str, living: dict[str, int]) -> set[str]:
         """Return the services that are not there for the sake of a profile: of before the import began, and others'."""
         left = self._traces.left(store)
         if left is None:
-            return living
+            return set(living)
         held = _held(self._found.profiles)
-        came = living - left - set(held)
-        for service in sorted((living - left) & set(held)):
-            if archive.canonical(await secrets.of_service(session, service)) not in held[service]:
-                came.add(service)
-        return left | came
+        there = left | (living.keys() - held.keys())
+        for service in sorted(living.keys() - there):
+            if archive.canonical(await secrets.of_service(session, service)) in held[service]:
+                self._versions[service] = living[service]
+            else:
+                there.add(service)
+        return there
 
     async def _check_detours(
         self, session: Session, secrets: Secrets, profiles: dict[str, Json], there: set[str]
@@ -216,9 +219,8 @@ class _Import:
         """Delete what was only there for the sake of a profile, unless somebody has written it since."""
         passing = set(_held(self._found.profiles)) - set(self._found.configs) - there
         gone = []
-        for one in await session.pages("list", {}, "services", "after", None):
-            service, version = one["service"], one["version"]
-            if service in passing and self._versions.get(service, version) == version:
+        for service, version in (await _living(session)).items():
+            if service in passing and self._versions.get(service) == version:
                 gone.append({"op": "delete", "service": service, "expected_version": version})
             elif service in passing:
                 click.echo(f"setpoint: {service} was written meanwhile, so it stays", err=True)
@@ -237,7 +239,9 @@ class _Import:
             found = await session.call("apply", params)
         except SetpointError as error:
             if error.code == "too_large" and error.details.get("applied"):  # only its answer was
-                self._changed.update(change["service"] for change in batch)
+                written = {change["service"] for change in batch}
+                self._changed |= written
+                self._versions |= {name: one for name, one in (await _living(session)).items() if name in written}
                 return {"results": []}
             if not dry_run and error.code == "schema_invalid" and await self._lift(session, error.details["service"]):
                 return await self._apply(session, batch)
@@ -268,6 +272,10 @@ class _Import:
 
     def _count(self, kind: str, changed: int) -> None:
         self._counts[kind]["changed"] += int(changed)
+
+
+async def _living(session: Session) -> dict[str, int]:
+    return {one["service"]: one["version"] for one in await session.pages("list", {}, "services", "after", None)}
 
 
 async def _is_there(session: Session, secrets: Secrets, name: str, profile: Json) -> bool:
