@@ -153,8 +153,9 @@ class Binding(Generic[M]):
     def _fall_back(self, loaded: Loaded) -> Live[M]:
         """Put the best of what there is into force: the newest of the cache, the last good one, or the defaults."""
         error, live = self._error, None
-        for taken in (loaded.newest, loaded.good):
-            if taken is None or (self._newest is not None and taken.order == self._newest.order):
+        cached = [taken for taken in (loaded.newest, loaded.good) if taken is not None]
+        for taken in sorted(cached, key=self._lacks_secrets):  # a newer one may have been kept by who only watches
+            if self._newest is not None and taken.order == self._newest.order:
                 continue  # it was heard again, and rejected, or waits for its secrets
             value, missing, why = self._made_of(taken.document)
             if value is not None:
@@ -168,6 +169,9 @@ class Binding(Generic[M]):
             live = self._live_with(self._defaults)
         live.error, live.waits_for_secrets = error, self._asking is not None
         return live
+
+    def _lacks_secrets(self, taken: Taken) -> bool:
+        return not self._secrets.are_known(taken.document.config or {})
 
     def _why_none(self, error: str | None) -> str:
         if error is not None:

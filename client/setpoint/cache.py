@@ -52,13 +52,15 @@ class Kept:
 class Entry:
     """What is to be kept of a service: the order of its newest document, and of a bound one the document itself.
 
-    ``good`` is the last document that could be applied, where that is another one.
+    ``good`` is the last document that could be applied, where that is another one. One that is not ``bound`` is kept
+    where there is one of its service already, so that this one can be read back: an older one than was seen cannot.
     """
 
     service: str
     order: Order
     newest: Kept | None = None
     good: Kept | None = None
+    bound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +131,27 @@ class Cache:
                 seen = {}
             newer = {one.service: seen[one.service] for one in entries if one.order < seen.get(one.service, one.order)}
             fresh = [one for one in entries if one.service not in newer]
-            files = {f"{one.service}.json": _document(one.newest, one.good) for one in fresh if one.newest is not None}
+            files = {f"{one.service}.json": found for one in fresh if (found := self._file(one)) is not None}
             if any(seen.get(one.service) != one.order for one in fresh):
                 # Behind the documents: one that is newer than what was seen is believed, an older one is not.
                 files[_SEEN] = {**seen, **{one.service: one.order for one in fresh}}
             self._write(files)
         return newer
+
+    def _file(self, entry: Entry) -> dict[str, Any] | None:
+        """Make the content of a service's file; None: as it is."""
+        if entry.newest is None:
+            return None
+        good = entry.good
+        if not entry.bound:
+            try:
+                found = self.read(entry.service)
+            except RefusedError:
+                return _document(entry.newest, None)
+            if found is None or found.newest.payload == entry.newest.payload:
+                return None
+            good = found.good or found.newest
+        return _document(entry.newest, good)
 
     def _keys(self) -> list[Jwk]:
         found = self._read(_KEYS)

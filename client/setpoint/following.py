@@ -5,7 +5,8 @@ Rules:
 - A document counts by contracts/following.md, and is on disk before anybody is told of it (``setpoint.keeping``).
 - A key that is seen first is on disk before it is believed. What comes meanwhile is judged then. Documents are
   subscribed to once there is a key to check them with: they are retained.
-- Nobody is told of a document that is older than what he was told of. The same one may be told twice.
+- What nobody follows is not taken. Nobody is told of a document that is older than what he was told of. The same one
+  may be told twice.
 - After a connect, of a service that is held and of which nothing has come, the daemon is asked: its tombstone may have
   been cleared meanwhile.
 - What is ignored is logged once for each topic and reason while a connection lasts.
@@ -242,8 +243,10 @@ class Following:
         if self._pinning is not None:
             self._meanwhile.append(received)
             return
-        outcome = self._follower.take(received.topic, received.payload, received.jws)
         service = self._topics.updated_service(received.topic) or ""
+        if service and not any(self._sinks(service)):
+            return  # a glob's subscription has all services
+        outcome = self._follower.take(received.topic, received.payload, received.jws)
         if outcome == "taken":
             self._keeping.add(Taken(document_of(self._follower.holds[service]), _kept(received)), self._connection)
         elif outcome == "same":

@@ -3,8 +3,8 @@
 Rules:
 
 - What waits is written as one batch, in a thread; of one service only the newest.
-- Of a bound service the document is written as it came, of others which it was. Who binds while the latter is on its
-  way is told when the document itself is on disk.
+- Of a bound service the document is written as it came; of one that is only watched too where an earlier binding has
+  left one, else which it was. Who binds while the latter is on its way is told when the document itself is on disk.
 - Who cannot keep what he took is told all the same: a full card must not keep a service from its config. It is tried
   again when the document is heard again.
 """
@@ -103,7 +103,7 @@ class Keeping:
             for entry, (taken, heard) in zip(entries, written.values(), strict=True):
                 if entry.service in newer:
                     continue
-                if entry.newest is None and self.lacks(taken):
+                if not entry.bound and self.lacks(taken):
                     self.add(taken, heard)
                 else:
                     self._tell(taken, heard)
@@ -111,7 +111,7 @@ class Keeping:
     def _entry(self, taken: Taken) -> Entry:
         service = taken.document.service
         if taken.kept is None or not self._is_bound(service):
-            return Entry(service, taken.order)
+            return Entry(service, taken.order, taken.kept, bound=False)
         good = self._good.get(service)
         last = None if good is None else good.kept
         if good is not None and good.order == taken.order and last is not None and last.secrets is not None:
@@ -130,6 +130,6 @@ class Keeping:
             return {}
         self._fails = False
         for entry in entries:
-            if entry.newest is not None and entry.service not in newer:
+            if entry.bound and entry.service not in newer:
                 self._whole[entry.service] = entry.order
         return newer

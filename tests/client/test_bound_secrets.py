@@ -236,3 +236,21 @@ async def test_secrets_that_cannot_be_asked_for_yet_are_waited_for(
         await eventually(lambda: live.version == 2, "the secrets are there")
         assert live.value.password.get_secret_value() == "tr0ub4dor"
         assert not live.stale
+
+
+async def test_a_start_prefers_a_config_whose_secrets_it_has(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """A newer document that only a watcher kept, with another secret, does not replace the last good one in a start."""
+    async with client_of(daemon) as client:
+        await with_secrets(client, "stt")
+        await client.bind("stt", Stt)
+        (path,) = (tmp_path / "cache").rglob("stt.json")
+        await eventually(lambda: '"secrets"' in path.read_text(), "they are kept")
+    async with client_of(daemon) as client:
+        await client.patch("stt", {"key": "tr0ub4dor"})
+        assert (await soon(anext(client.watch("*")))).version == 2
+    own_broker.stop()
+    async with client_of(daemon) as client:
+        live = await client.bind("stt", Stt)
+        assert (live.value, live.version, live.source, live.missing) == (ALL, 1, "cache", ())

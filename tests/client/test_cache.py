@@ -108,6 +108,21 @@ def test_an_older_document_is_never_written_over_a_newer_one(cache: Cache) -> No
     assert cache.keep([Entry("stt", (2, 1))]) == {}
 
 
+def test_what_is_only_watched_is_kept_where_something_was(cache: Cache) -> None:
+    """A service's file goes on with what others see of it, beside the last good document; secrets in it stay."""
+    cache.keep([Entry("stt", (1, 1), kept(1), bound=False)])
+    assert (cache.read("stt"), cache.seen()) == (None, {"stt": (1, 1)})
+    cache.keep([Entry("stt", (1, 2), kept(2, "a..jwe"))])
+    cache.keep([Entry("stt", (1, 2), kept(2), bound=False)])
+    assert cache.read("stt") == Found(kept(2, "a..jwe"))
+    for n in (3, 4):
+        cache.keep([Entry("stt", (1, n), kept(n), bound=False)])
+        assert cache.read("stt") == Found(kept(n), kept(2, "a..jwe"))
+    (cache.directory / "stt.json").write_text("{")
+    cache.keep([Entry("stt", (1, 5), kept(5), bound=False)])
+    assert cache.read("stt") == Found(kept(5))
+
+
 def test_the_key_of_a_faster_process_stays(cache: Cache) -> None:
     """Who pins second gets what was pinned first."""
     first, second = new_jwk("first"), new_jwk("second")
