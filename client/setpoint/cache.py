@@ -9,6 +9,8 @@ Rules:
   that processes can share it: an older document is never written over a newer one.
 - A file is read only when it is a plain file of our own that nobody else can write, and JSON as a whole. What it says
   is not believed for that: whoever reads a document checks its signature and its order (``setpoint.following``).
+- What is refused is no reason to begin anew, except where its content is damaged: no key is pinned in the place of one
+  that is there, and what was seen is not forgotten.
 - All of it blocks, for the time of a few disk writes; the event loop leaves it to threads.
 """
 
@@ -35,7 +37,14 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class RefusedError(Exception):
-    """A file of the cache is not believed; the text says which and why, in a line for people."""
+    """A file of the cache is not believed; the text says which and why, in a line for people.
+
+    ``damaged``: it is ours alone and was read, and its content is none.
+    """
+
+    def __init__(self, text: str, *, damaged: bool = False) -> None:
+        super().__init__(text)
+        self.damaged = damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +99,12 @@ class Cache:
     def pin(self, keys: list[Jwk]) -> list[Jwk]:
         """Keep keys that are pinned at first use; returns those of another process if it was faster.
 
-        Raises ``OSError`` when they cannot be written.
+        Raises ``RefusedError`` when there are some that are not believed: others are not put in their place. Raises
+        ``OSError`` when they cannot be written.
         """
         with self._locked():
-            with contextlib.suppress(RefusedError):
-                if pinned := self._keys():
-                    return pinned
+            if pinned := self._keys():
+                return pinned
             self._write({_KEYS: {"keys": [dict(jwk) for jwk in keys]}})
         return keys
 
@@ -122,12 +131,15 @@ class Cache:
         """Write what was taken, all of it or nothing newer than what stands there already.
 
         Returns the orders of the services of which a newer document was taken by another process: what was to be kept
-        of them is a replay here. Raises ``OSError``.
+        of them is a replay here. Raises ``OSError``, also when what was seen may be there and cannot be read: it would
+        be lost.
         """
         with self._locked():
             try:
                 seen = self._seen()
-            except RefusedError:
+            except RefusedError as error:
+                if not error.damaged:
+                    raise OSError(str(error)) from None
                 seen = {}
             newer = {one.service: seen[one.service] for one in entries if one.order < seen.get(one.service, one.order)}
             fresh = [one for one in entries if one.service not in newer]
@@ -165,25 +177,27 @@ class Cache:
     def _seen(self) -> dict[str, Order]:
         found = self._read(_SEEN)
         if not (found is None or (isinstance(found, dict) and all(map(_is_order, found.values())))):
-            raise self._refused(_SEEN, "holds no orders of documents")
+            raise self._refused(_SEEN, "holds no orders of documents", damaged=True)
         return {service: (epoch, revision) for service, (epoch, revision) in (found or {}).items()}
 
     def _read(self, name: str) -> Any:
         """Read a file as JSON; None when there is none. Raises ``RefusedError``."""
         try:
             handle = os.open(self.directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise self._refused(name, f"cannot be read ({error.strerror})") from None
-        with os.fdopen(handle, "rb") as file:
+        try:
             self._check(name, os.fstat(handle))
-            try:
+            with os.fdopen(handle, "rb", closefd=False) as file:
                 return strictjson.loads(file.read(_MAX_BYTES))
-            except strictjson.InvalidJsonError:
-                raise self._refused(name, "is not whole") from None
-            except OSError as error:
-                raise self._refused(name, f"cannot be read ({error.strerror})") from None
+        except strictjson.InvalidJsonError:
+            raise self._refused(name, "is not whole", damaged=True) from None
+        except OSError as error:
+            raise self._refused(name, f"cannot be read ({error.strerror})") from None
+        finally:
+            os.close(handle)
 
     def _check(self, name: str, its: os.stat_result) -> None:
         if not stat.S_ISREG(its.st_mode):
@@ -194,8 +208,8 @@ class Cache:
         if (its.st_mode | directory.st_mode) & _OTHERS_WRITE:
             raise self._refused(name, "can be written by others")
 
-    def _refused(self, name: str, why: str) -> RefusedError:
-        return RefusedError(f"{self.directory / name} {why}")
+    def _refused(self, name: str, why: str, *, damaged: bool = False) -> RefusedError:
+        return RefusedError(f"{self.directory / name} {why}", damaged=damaged)
 
     def _write(self, files: Mapping[str, Mapping[str, Any]]) -> None:
         """Write files, in this order: all beside their places first, since each sync takes as long as many."""

@@ -41,6 +41,7 @@ Answer = Literal["never", "silence", "answer"]
 _SILENCE_S, _LONGEST_SILENCE_S = 2.0, 60.0
 _REFUSED_S, _AWAY_S = 0.3, 0.8
 _MOST_TOLD = 1000
+_HEAL = "make it yours alone, or remove it to pin the daemon's key anew, or give keys"
 _WHY = {
     "unsigned": "it is not signed",
     "bad_signature": "no key that is pinned here signed it",
@@ -73,6 +74,7 @@ class Following:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._asking: asyncio.Task[None] | None = None
         self._pinning: asyncio.Task[None] | None = None
+        self._no_pin: str | None = None  # why no key may be pinned
         self._meanwhile: list[Received] = []  # what came while a key is being pinned
         self._closed = False
 
@@ -81,7 +83,10 @@ class Following:
     async def open(self) -> None:
         """Read what was pinned and seen, and begin; call it before the link runs."""
         if not self.trust.pinned:
-            self.trust.believe(await self._read(self._cache.keys, []))
+            try:
+                self.trust.believe(await asyncio.to_thread(self._cache.keys))
+            except RefusedError as error:
+                self._pin_none(error)
         seen: dict[str, Order] = await self._read(self._cache.seen, {})
         self._follower.seen.update(seen)
         self.trust.on_pinned(self._subscribe_at_last)
@@ -171,6 +176,8 @@ class Following:
         """Why nothing of a service was taken, in words."""
         if not self._link.is_connected:
             return f"there is no connection to the broker ({self._link.last_error or 'it does not answer'})"
+        if not self.trust.pinned and self._no_pin is not None:
+            return f"the pinned key is not believed: {self._no_pin}; {_HEAL}"
         if not self.trust.pinned:
             return "the broker has no key of a daemon to check documents with: has the daemon ever run there?"
         ignored = [outcome for topic, outcome in self._ignored if topic == self._topics.updated(service)]
@@ -236,6 +243,8 @@ class Following:
     # What comes
 
     def _take(self, received: Received) -> None:
+        if self._no_pin is not None and not self.trust.pinned:
+            return
         if self._pinning is None and not self.trust.pinned and received.topic == self._topics.keys:
             signer = self.trust.signer(received.topic, received.payload, received.jws or "")
             if signer is not None:
@@ -258,11 +267,18 @@ class Following:
         """Pin the key that was seen first, and then judge by it what came, the key set itself too."""
         try:
             self.trust.believe(await self._keeping.pin([signer]))
+        except RefusedError as error:
+            self._pin_none(error)
         finally:
             self._pinning = None
         came, self._meanwhile = self._meanwhile, []
         for received in came:
             self._take(received)
+
+    def _pin_none(self, refused: RefusedError) -> None:
+        """Take no key that is seen first: one was pinned, and may be another."""
+        self._no_pin = str(refused)
+        logger.error("the pinned key is not believed: %s; %s", refused, _HEAL)
 
     def _confirm(self, service: str, received: Received | None) -> None:
         """Act on hearing again what is held: it is current, be it from the cache or told of already."""

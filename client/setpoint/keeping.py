@@ -81,7 +81,10 @@ class Keeping:
         self._good[good.document.service] = good
 
     async def pin(self, keys: list[Jwk]) -> list[Jwk]:
-        """Keep keys that are seen first; returns what is pinned then, which may be another process's."""
+        """Keep keys that are seen first; returns what is pinned then, which may be another process's.
+
+        Raises ``RefusedError`` when there are some that are not believed.
+        """
         try:
             pinned = await asyncio.to_thread(self._cache.pin, keys)
         except OSError as error:

@@ -195,6 +195,11 @@ def _fifo(path: Path) -> None:
     os.mkfifo(path, 0o600)
 
 
+def _folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-3]), "is not whole"),
     "emptied": (lambda path: path.write_bytes(b""), "is not whole"),
@@ -203,6 +208,7 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "directory": (lambda path: path.parent.chmod(0o777), "can be written by others"),
     "link": (_link, "cannot be read"),
     "fifo": (_fifo, "is no plain file"),
+    "folder": (_folder, "is no plain file"),
 }
 
 
@@ -215,9 +221,11 @@ def test_what_others_may_have_changed_is_refused(cache: Cache, name: str, harm: 
     path = cache.directory / name
     do, reason = HARM[harm]
     do(path)
+    opened = len([*Path("/proc/self/fd").iterdir()])
     with pytest.raises(RefusedError) as refused:
         READ[name](cache)
     assert str(refused.value).startswith(f"{path} {reason}")
+    assert len([*Path("/proc/self/fd").iterdir()]) == opened
 
 
 def test_what_belongs_to_another_user_is_refused(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,13 +237,31 @@ def test_what_belongs_to_another_user_is_refused(cache: Cache, monkeypatch: pyte
         cache.keys()
 
 
-def test_what_is_refused_is_written_anew(cache: Cache) -> None:
-    """What was refused does not stand in the way of what is taken and pinned next."""
-    cache.pin([new_jwk("key")])
+def test_what_is_damaged_is_written_anew(cache: Cache) -> None:
+    """A damaged document, and damaged orders, do not stand in the way of what is taken next."""
     cache.keep([entry(1)])
-    for name in ("_keys.json", "_seen.json", "stt.json"):
+    for name in ("_seen.json", "stt.json"):
         (cache.directory / name).write_text("{")
     cache.keep([entry(2)])
-    again = new_jwk("again")
-    assert cache.pin([again]) == [again]
-    assert (cache.keys(), cache.seen(), cache.read("stt")) == ([again], {"stt": (1, 2)}, Found(kept(2)))
+    assert (cache.seen(), cache.read("stt")) == ({"stt": (1, 2)}, Found(kept(2)))
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_no_key_is_pinned_in_the_place_of_one_that_is_refused(cache: Cache, harm: str) -> None:
+    """Whatever was done to the pinned key, another one does not take its place: a person decides."""
+    cache.pin([new_jwk("key")])
+    do, reason = HARM[harm]
+    do(cache.directory / "_keys.json")
+    with pytest.raises(RefusedError, match=reason):
+        cache.pin([new_jwk("other")])
+
+
+@pytest.mark.parametrize("harm", ["writable", "directory", "link", "fifo", "folder"])
+def test_what_was_seen_is_not_forgotten(cache: Cache, harm: str) -> None:
+    """Orders that may be there and cannot be believed are not replaced by what comes next: it is not kept."""
+    cache.keep([entry(5)])
+    do, reason = HARM[harm]
+    do(cache.directory / "_seen.json")
+    with pytest.raises(OSError, match=f"_seen.json {reason}"):
+        cache.keep([entry(4)])
+    assert json.loads(json.loads((cache.directory / "stt.json").read_text())["newest"]["payload"]) == {"n": 5}
