@@ -16,6 +16,16 @@ Order = tuple[int, int]
 DocumentOutcome = Literal["bad_document", "older", "same", "taken"]
 Outcome = Literal["empty", "unsigned", "no_key", "bad_signature"] | KeySetOutcome | DocumentOutcome
 
+WHY: Mapping[str, str] = {
+    "unsigned": "it is not signed",
+    "bad_signature": "no key that is pinned here signed it",
+    "bad_document": "it is no document of that service",
+    "older": "it is older than what was taken before",
+    "other_key": "another key signed it than is pinned here; if the daemon has a new store, its new key is to be "
+    "pinned, and `setpoint doctor` says how",
+}
+"""Why what came was ignored, by its outcome, in words for people."""
+
 _NEVER: Order = (-1, -1)
 
 

@@ -7,8 +7,8 @@ Rules:
   subscribed to once there is a key to check them with: they are retained.
 - What nobody follows is not taken. Nobody is told of a document that is older than what he was told of. The same one
   may be told twice.
-- After a connect, of a service that is held and of which nothing has come, the daemon is asked: its tombstone may have
-  been cleared meanwhile.
+- A service of which something came whose signature does not hold is not current until something has come that counts,
+  and none is while another key signs the daemon's keys than is pinned. The daemon is asked (``setpoint.asking``).
 - What is ignored is logged once for each topic and reason while a connection lasts.
 """
 
@@ -16,39 +16,29 @@ import asyncio
 import contextlib
 import logging
 import traceback
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from setpoint.cache import Cache, Found, Kept, RefusedError
-from setpoint.errors import ConfigurationError, NotFound, SetpointError
-from setpoint.follower import Follower, Order, order_of
+from setpoint.asking import Asking
+from setpoint.cache import Cache, Kept, RefusedError
+from setpoint.errors import ConfigurationError
+from setpoint.follower import WHY, Follower, Order, order_of
 from setpoint.keeping import Keeping
 from setpoint.link import Link, Received
+from setpoint.loading import Loading
 from setpoint.patterns import is_glob
 from setpoint.revealing import Call
-from setpoint.taken import Loaded, Sink, Taken, document_of
+from setpoint.taken import Loaded, Sink, Sinks, Taken, document_of
 from setpoint.trust import Jwk, Trust
 from setpoint_contracts import Topics
 
 logger = logging.getLogger("setpoint")
 
 T = TypeVar("T")
-Answer = Literal["never", "silence", "answer"]
-"""Of the daemon to the question for a service: there never was one; none, but it may come later; anything else."""
-
-_SILENCE_S, _LONGEST_SILENCE_S = 2.0, 60.0
 _REFUSED_S, _AWAY_S = 0.3, 0.8
 _MOST_TOLD = 1000
 _HEAL = "make it yours alone, or remove it to pin the daemon's key anew, or give keys"
-_WHY = {
-    "unsigned": "it is not signed",
-    "bad_signature": "no key that is pinned here signed it",
-    "bad_document": "it is no document of that service",
-    "older": "it is older than what was taken before",
-    "other_key": "another key signed it than is pinned here; if the daemon has a new store, pin its new key",
-}
 
 
 class Following:
@@ -60,10 +50,9 @@ class Following:
         if len(self.trust.pinned) != len(keys or ()):
             raise ConfigurationError("the keys are not all public Ed25519 JWKs with a kid")
         self._follower = Follower(self.trust, topics)
-        self._keeping = Keeping(cache, self._follower.seen, self._is_bound, self._tell_of)
+        self._sinks = Sinks()
+        self._keeping = Keeping(cache, self._follower.seen, self._sinks.are_whole, self._tell_of)
         self._loop = asyncio.get_running_loop()
-        self._exact: defaultdict[str, list[Sink]] = defaultdict(list)
-        self._globs: defaultdict[str, list[Sink]] = defaultdict(list)
         self._told_of: dict[str, Taken] = {}  # what those who follow know
         self._loaded: dict[str, Taken] = {}  # what the cache had, until the broker has it too
         self._away_since = self._loop.time()
@@ -72,7 +61,10 @@ class Following:
         self._without_key: list[str] = []
         self._ignored: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = None if call is None else Asking(call, self)
+        self._questions: asyncio.Task[None] | None = None
+        self._doubted: set[str] = set()  # services of which something came that is not signed as it should be
+        self._has_other_key = False
         self._pinning: asyncio.Task[None] | None = None
         self._no_pin: str | None = None  # why no key may be pinned
         self._meanwhile: list[Received] = []  # what came while a key is being pinned
@@ -100,9 +92,7 @@ class Following:
     async def close(self) -> None:
         """End all that follows."""
         self._closed = True
-        for sinks in [*self._exact.values(), *self._globs.values()]:
-            for sink in sinks:
-                sink.close()
+        self._sinks.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -122,13 +112,15 @@ class Following:
         if self._closed:
             sink.close()
             return
-        self._of(pattern)[pattern].append(sink)
+        self._sinks.add(pattern, sink)
         for service, taken in [*self._told_of.items()]:
             if fnmatchcase(service, pattern):
                 sink.take(taken)
                 if self._keeping.lacks(taken):
                     self._keeping.add(taken, None)
         topic = self._filter(pattern)
+        if is_glob(pattern) and self._asking is not None:
+            self._asking.want_list()
         if self.trust.pinned:
             self.start(self._link.subscribe(topic), "setpoint follow")
         else:
@@ -140,14 +132,10 @@ class Following:
             self._loop.call_soon_threadsafe(self._unfollow, pattern, sink)
 
     def _unfollow(self, pattern: str, sink: Sink) -> None:
-        sinks = self._of(pattern)
-        if sink not in sinks.get(pattern, ()):
+        if not self._sinks.remove(pattern, sink):
             return
-        sinks[pattern].remove(sink)
-        if not sinks[pattern]:
-            del sinks[pattern]
         for known in (self._told_of, self._heard):  # what is newer does not come any more
-            for service in [service for service in known if not any(self._sinks(service))]:
+            for service in [service for service in known if not self._sinks.has(service)]:
                 del known[service]
         topic = self._filter(pattern)
         if topic in self._without_key:
@@ -181,11 +169,12 @@ class Following:
         if not self.trust.pinned:
             return "the broker has no key of a daemon to check documents with: has the daemon ever run there?"
         ignored = [outcome for topic, outcome in self._ignored if topic == self._topics.updated(service)]
-        return f"what came was ignored: {_WHY[ignored[0]]}" if ignored else "nothing is published of it"
+        return f"what came was ignored: {WHY[ignored[0]]}" if ignored else "nothing is published of it"
 
     def is_current(self, service: str) -> bool:
-        """Whether there is a connection, and something of the service came since it was made."""
-        return self._link.is_connected and self._heard.get(service) == self._connection
+        """Whether there is a connection, and something of the service came since it was made; not what is doubted."""
+        is_heard = self._link.is_connected and self._heard.get(service) == self._connection
+        return is_heard and not self._has_other_key and service not in self._doubted
 
     async def load(self, service: str) -> Loaded:
         """Read what the cache has of a service, and judge it as what comes from the broker."""
@@ -194,11 +183,12 @@ class Following:
             found = await asyncio.to_thread(self._cache.read, service)
             if found is None:
                 return Loaded()
-            newest = self._judge(service, found.newest)
+            loading = Loading(self._follower, service, self._topics.updated(service), has_keys=bool(self.trust.pinned))
+            newest = loading.newest(found)
             if self._follower.take(found.newest.topic, found.newest.payload, found.newest.jws) == "taken":
                 self._loaded[service] = newest
                 self._keeping.has(newest)
-            good = self._judge_good(service, found, newest.order)
+            good = loading.good(found, newest.order)
         except RefusedError as error:
             logger.warning("the cache is not believed: %s", error)
             return Loaded(newest, refused=str(error))
@@ -218,50 +208,95 @@ class Following:
 
         What it has is judged as what comes from the broker.
         """
-        return await self._ask(service) == "never"
+        return self._asking is not None and await self._asking.ask(service) == "never"
 
-    async def _ask(self, service: str) -> Answer:
-        if self.call is None:
-            return "answer"
-        try:
-            document: Any = await self.call("get", {"service": service})
-        except NotFound as error:
-            if (document := error.details.get("current")) is None:
-                if service not in self._follower.holds and any(self._sinks(service)):
-                    self._heard[service] = self._connection
-                return "never"
-        except SetpointError as error:
-            logger.info("cannot ask for %s after a silence: %s", service, error)
-            return "silence" if error.retryable else "answer"
+    # What the questions need
+
+    @property
+    def named(self) -> Collection[str]:
+        """The services that are followed by their names."""
+        return self._sinks.exact.keys()
+
+    @property
+    def has_globs(self) -> bool:
+        """Whether any glob is followed."""
+        return bool(self._sinks.globs)
+
+    @property
+    def doubts_all(self) -> bool:
+        """Whether another key signs the daemon's keys."""
+        return self._has_other_key
+
+    def silent(self) -> list[str]:
+        """Name the services that are followed, and of which nothing has come that counts."""
+        known = sorted(self._sinks.exact.keys() | self._follower.holds.keys())
+        silent = [service for service in known if not (self.is_current(service) or service in self._keeping)]
+        return [service for service in silent if self._sinks.has(service)]
+
+    def lacks(self, service: str, order: Order) -> bool:
+        """Whether a service is followed, and those who follow have nothing so new of it."""
+        if service in self._keeping or not self._sinks.has(service):
+            return False
+        told = self._told_of.get(service)
+        return told is None or told.order < order
+
+    def take_never(self, service: str) -> None:
+        """Take note that there never was a document of a service."""
+        if service not in self._follower.holds and self._sinks.has(service):
+            self._heard[service] = self._connection
+            self._doubted.discard(service)
+
+    def take_reply(self, document: Any) -> None:
+        """Take a document that the daemon has sent in a reply."""
         outcome = self._follower.take_reply_document(document)
+        if outcome in ("taken", "same"):
+            self._doubted.discard(document["service"])
         if outcome == "taken":
             self._keeping.add(Taken(document_of(document), None), self._connection)
         elif outcome == "same":
-            self._confirm(service, None)
-        return "answer"
+            self._confirm(document["service"], None)
 
     # What comes
 
     def _take(self, received: Received) -> None:
         if self._no_pin is not None and not self.trust.pinned:
             return
-        if self._pinning is None and not self.trust.pinned and received.topic == self._topics.keys:
-            signer = self.trust.signer(received.topic, received.payload, received.jws or "")
-            if signer is not None:
-                self._pinning = self.start(self._pin(signer), "setpoint pin")
+        if not self.trust.pinned and received.topic == self._topics.keys:
+            self._pin_first(received)
         if self._pinning is not None:
             self._meanwhile.append(received)
             return
         service = self._topics.updated_service(received.topic) or ""
-        if service and not any(self._sinks(service)):
+        if service and not self._sinks.has(service):
             return  # a glob's subscription has all services
         outcome = self._follower.take(received.topic, received.payload, received.jws)
+        self._doubt(service, outcome)
         if outcome == "taken":
             self._keeping.add(Taken(document_of(self._follower.holds[service]), _kept(received)), self._connection)
         elif outcome == "same":
             self._confirm(service, received)
-        elif outcome in _WHY:
+        elif outcome in WHY:
             self._tell(received.topic, outcome)
+
+    def _doubt(self, service: str, outcome: str) -> None:
+        """Note what a message says of those that come on its topic."""
+        if outcome in ("taken", "same"):
+            self._doubted.discard(service)
+        elif outcome in ("known_key", "other_key"):
+            self._has_other_key = outcome == "other_key"
+        elif outcome in ("unsigned", "bad_signature") and (
+            service in self._sinks.exact or service in self._follower.holds
+        ):
+            self._doubted.add(service)
+        if self._asking is not None and (self._has_other_key or service in self._doubted):
+            self._asking.doubt(service)
+
+    def _pin_first(self, received: Received) -> None:
+        """Begin to pin the key that signed a key set, the first that is seen."""
+        if self._pinning is None:
+            signer = self.trust.signer(received.topic, received.payload, received.jws or "")
+            if signer is not None:
+                self._pinning = self.start(self._pin(signer), "setpoint pin")
 
     async def _pin(self, signer: Jwk) -> None:
         """Pin the key that was seen first, and then judge by it what came, the key set itself too."""
@@ -301,7 +336,7 @@ class Following:
     def _tell_of(self, taken: Taken, heard: int | None) -> None:
         service = taken.document.service
         self._loaded.pop(service, None)
-        sinks = [*self._sinks(service)]
+        sinks = [*self._sinks.of(service)]
         if sinks:
             self._told_of[service] = taken
             if heard is not None:
@@ -319,35 +354,17 @@ class Following:
     # Connections
 
     def _begin_connection(self) -> None:
-        if self.call is not None:
-            self._asking = self.start(self._ask_about_the_silent(), "setpoint ask")
+        if self._asking is not None:
+            self._questions = self.start(self._asking.run(), "setpoint ask")
 
     def _end_connection(self) -> None:
         self._connection += 1
         self._away_since = self._loop.time()
         self._ignored.clear()
-        if self._asking is not None:
-            self._asking.cancel()
-
-    async def _ask_about_the_silent(self) -> None:
-        pause, answered = _SILENCE_S, set[str]()
-        while True:
-            await asyncio.sleep(pause)
-            silent = [service for service in self._followed() if self._is_silent(service) and service not in answered]
-            if not silent:
-                return
-            for service in silent:
-                if await self._ask(service) != "silence":
-                    answered.add(service)
-            pause = min(2 * pause, _LONGEST_SILENCE_S)
-
-    def _followed(self) -> list[str]:
-        """Name the services that are followed, as far as they are known."""
-        known = self._exact.keys() | self._follower.holds.keys()
-        return sorted(service for service in known if any(self._sinks(service)))
-
-    def _is_silent(self, service: str) -> bool:
-        return not (self.is_current(service) or service in self._keeping)
+        self._doubted.clear()
+        self._has_other_key = False
+        if self._questions is not None:
+            self._questions.cancel()
 
     def _subscribe_at_last(self) -> None:
         topics, self._without_key = self._without_key, []
@@ -356,49 +373,13 @@ class Following:
 
     # What these stand on
 
-    def _judge_good(self, service: str, found: Found, newest: Order) -> Taken | None:
-        if found.refused is not None:
-            raise RefusedError(found.refused)
-        return None if found.good is None else self._judge(service, found.good, newest)
-
-    def _judge(self, service: str, kept: Kept, newest: Order | None = None) -> Taken:
-        """Judge what the cache has as what comes from the broker; the last good one must not be newer than ``newest``.
-
-        Raises ``RefusedError``.
-        """
-        what = f"the cached {'document' if newest is None else 'last good document'} of {service}"
-        if kept.topic != self._topics.updated(service):
-            raise RefusedError(f"{what}: it is another service's")
-        document = self._follower.verified(kept.topic, kept.payload, kept.jws)
-        if document is None:
-            why = _WHY["bad_signature"] if self.trust.pinned else "there is no key to check it with"
-            raise RefusedError(f"{what}: {why}")
-        order = order_of(document)
-        if newest is None and order < self._follower.seen.get(service, order):
-            raise RefusedError(f"{what}: it is older than one that was seen")
-        if newest is not None and order > newest:
-            raise RefusedError(f"{what}: it is newer than the newest")
-        return Taken(document_of(document), kept)
-
-    def _is_bound(self, service: str) -> bool:
-        return any(sink.whole for sink in self._sinks(service))
-
-    def _of(self, pattern: str) -> defaultdict[str, list[Sink]]:
-        return self._globs if is_glob(pattern) else self._exact
-
     def _filter(self, pattern: str) -> str:
         return self._topics.all_updated if is_glob(pattern) else self._topics.updated(pattern)
-
-    def _sinks(self, service: str) -> Iterator[Sink]:
-        yield from self._exact.get(service, ())
-        for pattern, sinks in self._globs.items():
-            if fnmatchcase(service, pattern):
-                yield from sinks
 
     def _tell(self, topic: str, outcome: str) -> None:
         if (topic, outcome) not in self._ignored and len(self._ignored) < _MOST_TOLD:
             self._ignored.add((topic, outcome))
-            logger.warning("ignored what came on %s: %s", topic, _WHY[outcome])
+            logger.warning("ignored what came on %s: %s", topic, WHY[outcome])
 
 
 def _kept(received: Received) -> Kept:

@@ -1,12 +1,15 @@
 """Documents that count, where they come from, and who is told of them."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from setpoint.cache import Kept
 from setpoint.follower import Json, Order
+from setpoint.patterns import is_glob
 from setpoint_contracts.config import ConfigDocument
 
 _MEMBERS = frozenset({"service", "version", "revision", "epoch", "updated_at", "updated_by", "config", "deleted"})
@@ -44,6 +47,52 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Nothing comes any more."""
+
+
+class Sinks:
+    """All who are told, by what they follow: ``exact`` names and ``globs``."""
+
+    def __init__(self) -> None:
+        self.exact: defaultdict[str, list[Sink]] = defaultdict(list)
+        self.globs: defaultdict[str, list[Sink]] = defaultdict(list)
+
+    def add(self, pattern: str, sink: Sink) -> None:
+        """Tell somebody of what a pattern matches."""
+        self._of_kind(pattern)[pattern].append(sink)
+
+    def remove(self, pattern: str, sink: Sink) -> bool:
+        """Tell somebody no more; whether he was told."""
+        sinks = self._of_kind(pattern)
+        if sink not in sinks.get(pattern, ()):
+            return False
+        sinks[pattern].remove(sink)
+        if not sinks[pattern]:
+            del sinks[pattern]
+        return True
+
+    def of(self, service: str) -> Iterator[Sink]:
+        """Go through all who follow a service."""
+        yield from self.exact.get(service, ())
+        for pattern, sinks in self.globs.items():
+            if fnmatchcase(service, pattern):
+                yield from sinks
+
+    def has(self, service: str) -> bool:
+        """Whether anybody follows a service."""
+        return any(True for _ in self.of(service))
+
+    def are_whole(self, service: str) -> bool:
+        """Whether anybody follows a service whose documents are to be kept as they are."""
+        return any(sink.whole for sink in self.of(service))
+
+    def close(self) -> None:
+        """Nothing comes any more, to any of them."""
+        for sinks in [*self.exact.values(), *self.globs.values()]:
+            for sink in sinks:
+                sink.close()
+
+    def _of_kind(self, pattern: str) -> defaultdict[str, list[Sink]]:
+        return self.globs if is_glob(pattern) else self.exact
 
 
 class Feed(Protocol):

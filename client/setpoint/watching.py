@@ -18,7 +18,10 @@ class Watch:
 
     First come those that are current, then each newer one, tombstones (``document.deleted``) too. The daemon has signed
     each, and of one service each is newer than the one before, over lost connections and restarts too. A slow reader
-    gets the newest of each service, and none of those between. It ends when its client is closed, and with ``aclose``;
+    gets the newest of each service, and none of those between. Of very many services a broker drops what does not fit
+    its queue: that is asked for, moments later; a client without a token sees what the broker delivers.
+
+    It ends when its client is closed, and with ``aclose``;
     leaving the loop is enough. Raises ``ConfigurationError`` for a pattern that is neither.
     """
 

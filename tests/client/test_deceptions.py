@@ -1,18 +1,21 @@
 """What others publish in the daemon's place, to clients that bind and watch."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from setpoint import Client
+from setpoint import Client, asking
 from setpoint_contracts import strictjson
 from setpoint_contracts.keys import to_jwk
 from setpoint_contracts.numbers import MAX_INTEGER
 from setpoint_contracts.signing import VerifyingKey
+from tests.brokers import Broker
 from tests.caller import calling, publish_properties
 from tests.client.conftest import ClientOf
-from tests.daemon import Daemon
+from tests.daemon import Daemon, NewDaemon, make_data_dir
 from tests.impostor import key_of, say, strange_key
 from tests.waiting import eventually, soon
 
@@ -49,7 +52,8 @@ async def test_forged_and_replayed_documents_are_ignored(
         await admin.mqtt.publish(topic, bytes(first.payload), qos=1, retain=True, properties=properties)
         for reason in ("no key that is pinned here signed it", "it is not signed", "it is older than"):
             await eventually(lambda reason=reason: reason in caplog.text, reason)  # type: ignore[misc]
-        assert (live.value.threads, live.version, live.error, live.stale) == (2, 2, None, False)
+        assert (live.value.threads, live.version, live.error) == (2, 2, None)
+        await eventually(lambda: not live.stale, "the daemon has said again what counts")
 
         await client.set(service, {"threads": 3})
         change = await soon(anext(changes))
@@ -100,6 +104,59 @@ async def test_the_pinned_key_stays(
     finally:
         async with calling(shared_daemon) as admin:
             await _restore_keys(shared_daemon, admin.mqtt)
+
+
+async def test_of_a_replaced_store_nothing_is_current_and_the_daemon_is_asked(
+    daemon: Daemon,
+    new_daemon: NewDaemon,
+    own_broker: Broker,
+    client_of: ClientOf,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """While another key signs than is pinned, a value is stale, goes on by replies, and the log says what to do."""
+    monkeypatch.setattr(asking, "_SILENCE_S", 0.2)
+    topics = daemon.topics
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 1})
+        await client.bind("stt", Stt)
+    daemon.stop()
+    async with calling(daemon) as admin:
+        for topic in (topics.keys, topics.updated("stt")):
+            await admin.mqtt.publish(topic, b"", qos=1, retain=True)
+    make_data_dir(tmp_path / "replaced")
+    replaced = new_daemon(broker=own_broker, prefix="", data_dir=tmp_path / "replaced")
+    async with client_of(replaced) as client:
+        for threads in (2, 3, 4):
+            await client.set("stt", {"threads": threads})
+        live = await client.bind("stt", Stt)
+        for threads in (5, 6):
+            await client.set("stt", {"threads": threads})
+            await eventually(lambda threads=threads: live.value.threads == threads, "it was asked for")  # type: ignore[misc]
+            assert live.stale
+    assert "and `setpoint doctor` says how" in caplog.text
+
+
+@pytest.mark.parametrize("new_key", [None, strange_key], ids=["unsigned", "strange"])
+async def test_a_forgery_in_a_documents_place_makes_it_stale(
+    new_key: Callable[[], tuple[str, VerifyingKey]] | None, daemon: Daemon, client_of: ClientOf, tmp_path: Path
+) -> None:
+    """What somebody put in its place on the broker makes a value stale, until the daemon has put it right."""
+    topic = daemon.topics.updated("stt")
+    async with client_of(daemon) as client:
+        await client.set("stt", {"threads": 1})
+    async with Client(f"mqtt://{daemon.host}:{daemon.port}", cache_dir=tmp_path / "other") as follower:
+        live = await follower.bind("stt", Stt)
+        assert not live.stale
+        async with calling(daemon) as admin:
+            daemon.stop()
+            document = {"service": "stt", "version": 9, "revision": 9, "epoch": MAX_INTEGER, "config": {"threads": 666}}
+            await say(admin.mqtt, topic, document, new_key and new_key())
+        await eventually(lambda: live.stale, "it is stale")
+        daemon.start()
+        await eventually(lambda: not live.stale, "it is put right")
+        assert live.value.threads == 1
 
 
 async def _forge(mqtt: Any, topic: str, service: str, key: tuple[str, VerifyingKey]) -> None:

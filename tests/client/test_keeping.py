@@ -91,7 +91,7 @@ async def test_what_is_bound_while_it_is_written_is_kept_whole(
         await writer.set("stt", {"threads": 2})
         await eventually(disk.begun.is_set, "its write has begun")
         binding = asyncio.create_task(client.bind("stt", Stt))
-        await eventually(lambda: client._following._exact, "it is followed")  # noqa: SLF001
+        await eventually(lambda: client._following._sinks.exact, "it is followed")  # noqa: SLF001
         disk.go.set()
         live = await soon(binding)
         assert (live.source, live.version) == ("live", 1)

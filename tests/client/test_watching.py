@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from setpoint import Client, ConfigurationError, Document
+from setpoint import Client, ConfigurationError, Document, asking
 from setpoint.watching import Watch
 from tests.brokers import Broker
 from tests.caller import calling
@@ -149,6 +149,27 @@ async def test_finds_a_delete_whose_tombstone_was_cleared(
         assert await read(every, 1) == {"gone": 2}
 
 
+async def test_sees_what_the_broker_drops(
+    daemon: Daemon, own_broker: Broker, client_of: ClientOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of more services than a broker's queue takes none is missed, nor by who follows more later: there is a list."""
+    monkeypatch.setattr(asking, "_SILENCE_S", 0.2)
+    monkeypatch.setattr(asking, "_PAGE", 40)
+    async with client_of(daemon) as client:
+        await client.apply([{"op": "set", "service": f"s{n:03}", "config": {}} for n in range(100)])
+        while (await client.status()).outbox_pending:
+            pass
+    own_broker.stop()
+    own_broker.configure("max_inflight_messages 10\nmax_queued_messages 10")
+    own_broker.start()
+    daemon.wait_ready()
+    async with client_of(daemon) as client:
+        few = client.watch("s09*")
+        assert len(await read(few, 10)) == 10
+        await eventually(lambda: not client._following._asking._wants_list, "it was asked for")  # type: ignore[union-attr]  # noqa: SLF001
+        assert (await read(client.watch("*"), 100)).keys() == {f"s{n:03}" for n in range(100)}
+
+
 async def test_who_leaves_is_not_subscribed_any_more(client: Client, service: str) -> None:
     """Leaving the loop, or `aclose`, ends it, and the last of a topic ends the subscription."""
     await client.set(service, {"n": 1})
@@ -183,7 +204,7 @@ async def test_stays_closed(shared_daemon: Daemon, client_of: ClientOf, service:
         for watch in (read_once, never_read):
             await watch.aclose()
             assert await soon(anext(watch, None)) is None
-        await eventually(lambda: service not in client._following._exact, "nobody follows")  # noqa: SLF001
+        await eventually(lambda: service not in client._following._sinks.exact, "nobody follows")  # noqa: SLF001
     assert await soon(anext(after, None)) is None
 
 
