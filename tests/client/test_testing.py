@@ -10,7 +10,9 @@ import pytest
 
 from setpoint import ConfigurationError, Forbidden
 from setpoint.testing import Server, running_server
+from setpoint.testing.memory import MemoryClient
 from tests.brokers import answers_connect
+from tests.waiting import soon
 
 OF_A_SERVICE = """
 import pytest
@@ -76,3 +78,10 @@ def test_a_machine_without_the_daemon_says_what_to_install(monkeypatch: pytest.M
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(ConfigurationError, match=r"setpoint\[daemon\]"), running_server():
         pass
+
+
+async def test_a_watch_of_a_client_in_memory_ends_with_it() -> None:
+    """A watch that is read first after its client was closed ends at once."""
+    async with MemoryClient({"stt": {}}) as client:
+        watch = client.watch("*")
+    assert await soon(anext(watch, None)) is None

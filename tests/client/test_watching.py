@@ -221,7 +221,9 @@ async def test_ends_with_its_client(shared_daemon: Daemon, client_of: ClientOf, 
         await client.set(service, {})
         watch = client.watch(service)
         await read(watch, 1)
+        never_read = client.watch("*")
     assert [document async for document in watch] == []
+    assert [document async for document in never_read] == []
 
 
 async def test_a_document_is_the_readers_own(client: Client, service: str) -> None:

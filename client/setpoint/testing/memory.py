@@ -106,6 +106,7 @@ class _Feed:
         self._loop = asyncio.get_running_loop()
         self._sinks: list[tuple[str, Sink]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def publish(self, document: dict[str, Any]) -> None:
         taken = Taken(document_of(document), None)
@@ -114,6 +115,9 @@ class _Feed:
                 sink.take(taken)
 
     def follow(self, pattern: str, sink: Sink) -> None:
+        if self._closed:
+            sink.close()
+            return
         self._sinks.append((pattern, sink))
         for service, versions in self._store.services.items():
             if fnmatchcase(service, pattern):
@@ -151,6 +155,7 @@ class _Feed:
         return task
 
     async def close(self) -> None:
+        self._closed = True
         for _, sink in [*self._sinks]:
             sink.close()
         for task in self._tasks:
