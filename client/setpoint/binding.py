@@ -11,6 +11,7 @@ Rules:
 
 import asyncio
 import contextlib
+import copy
 import logging
 from typing import Generic, TypeVar
 
@@ -22,6 +23,7 @@ from setpoint.live import Change, Hub, Live, Source
 from setpoint.reporting import Reporter
 from setpoint.revealing import Secrets, tags_in
 from setpoint.taken import Feed, Loaded, Taken
+from setpoint_contracts import strictjson
 from setpoint_contracts.config import ConfigDocument, Difference
 from setpoint_contracts.difference import differences
 
@@ -166,7 +168,7 @@ class Binding(Generic[M]):
         if live is None:
             if self._defaults is None:
                 raise NoConfig(f"{self._service} has no config: {self._why_none(error)}; and the model has no defaults")
-            live = self._live_with(self._defaults)
+            live = self._live_with(_copy(self._defaults))
         live.error, live.waits_for_secrets = error, self._asking is not None
         return live
 
@@ -215,11 +217,11 @@ class Binding(Generic[M]):
     def _made_of(self, document: ConfigDocument) -> tuple[M | None, list[str], str | None]:
         """Make the value of a document; which secrets are missing in it; or why there is none."""
         if document.config is None:
-            return self._defaults, [], None if self._defaults is not None else _DELETED
+            return (None, [], _DELETED) if self._defaults is None else (_copy(self._defaults), [], None)
         config, places, missing = self._secrets.put_in(document.config)
         try:
-            words = words_at(config, places)  # before: a validator may take the config apart
-            return guarded(self._model.model_validate(config), places, words), missing, None
+            words = words_at(config, places)
+            return guarded(self._model.model_validate_json(strictjson.dumps(config)), places, words), missing, None
         except ValidationError as error:
             return None, missing, misfit(error, [path for path, _ in tags_in(document.config)])
         except Exception as error:  # noqa: BLE001 - a model's validators are the service's own, and may raise anything
@@ -272,9 +274,17 @@ def _are_equal(one: BaseModel, other: BaseModel) -> bool:
 def _defaults(model: type[M], given: M | None) -> M | None:
     if given is not None:
         return guarded(given.model_copy(deep=True))
-    with contextlib.suppress(ValidationError):
+    with contextlib.suppress(Exception):  # ValidationError, or whatever the service's own model raises
         return guarded(model())
     return None
+
+
+def _copy(defaults: M) -> M:
+    """Copy what is put into force: lists in it could be changed there, and come back as the defaults."""
+    try:
+        return copy.deepcopy(defaults)
+    except Exception:  # noqa: BLE001 - a member's own copying, which may raise anything
+        return defaults
 
 
 def _diff(before: ConfigDocument | None, after: ConfigDocument) -> tuple[Difference, ...]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -80,6 +81,57 @@ async def test_a_validator_may_raise_anything(client: Client, service: str) -> N
     await client.set(service, {"threads": 7})
     live = await client.bind(service, Faulty)
     assert (live.source, live.error) == ("defaults", "the model failed with ZeroDivisionError")
+
+
+async def test_a_model_may_be_strict(client: Client, service: str) -> None:
+    """What JSON has no type for is taken from its text, as pydantic takes it from JSON; the wrong type is not."""
+
+    class Precise(BaseModel):
+        model_config = ConfigDict(strict=True)
+        since: date
+        pair: tuple[int, int] = (0, 0)
+        names: frozenset[str] = frozenset()
+
+    await client.set(service, {"since": "2026-11-26", "pair": [1, 2], "names": ["a", "b"]})
+    live = await client.bind(service, Precise)
+    assert (live.value.since, live.value.pair, live.value.names) == (date(2026, 11, 26), (1, 2), frozenset("ab"))
+    changes = live.changes()
+    await client.patch(service, {"pair": ["1", 2]})
+    assert str((await soon(anext(changes))).error).startswith("pair.0: ")
+
+
+async def test_a_model_may_have_no_defaults_for_any_reason(client: Client, service: str) -> None:
+    """A model that cannot be made without a config, whatever it raises, is bound to a good one all the same."""
+
+    class Picky(BaseModel):
+        path: str = ""
+
+        def model_post_init(self, _: object) -> None:
+            if not self.path:
+                raise FileNotFoundError(self.path)
+
+    with pytest.raises(NoConfig):
+        await client.bind(service, Picky, timeout=0.1)
+    await client.set(service, {"path": "/etc"})
+    assert (await client.bind(service, Picky)).value.path == "/etc"
+
+
+@pytest.mark.parametrize("is_given", ["given", "made"])
+async def test_defaults_that_were_changed_do_not_come_back(client: Client, service: str, is_given: str) -> None:
+    """What a service does to a list in its value does not change the defaults that a tombstone brings back."""
+
+    class Listing(BaseModel):
+        tags: list[str] = ["a"]
+
+    live = await client.bind(service, Listing, defaults=Listing() if is_given == "given" else None)
+    live.value.tags.append("b")
+    changes = live.changes()
+    for _ in range(2):
+        await client.set(service, {"tags": ["x"]})
+        assert (await soon(anext(changes))).new.tags == ["x"]
+        await client.delete(service)
+        assert (await soon(anext(changes))).new == Listing(tags=["a"])
+        live.value.tags.append("c")
 
 
 async def test_a_member_may_refuse_to_be_compared(shared_daemon: Daemon, client_of: ClientOf, service: str) -> None:
