@@ -62,6 +62,7 @@ class Binding(Generic[M]):
         self._settled = asyncio.Event()
         self._opened: set[str] = set()
         self._error: str | None = None
+        self._unasked: str | None = None  # why the secrets of the newest document cannot be asked for
         self._left = False
 
     async def start(self, timeout: float) -> Live[M]:
@@ -107,6 +108,7 @@ class Binding(Generic[M]):
         if self._asking is not None:
             self._asking.cancel()
             self._asking = None
+        self._unasked = None
         config = taken.document.config
         if config is None or self._secrets.are_known(config) or not self._secrets.may_ask:
             self._judge(taken)
@@ -169,7 +171,10 @@ class Binding(Generic[M]):
             if self._defaults is None:
                 raise NoConfig(f"{self._service} has no config: {self._why_none(error)}; and the model has no defaults")
             live = self._live_with(_copy(self._defaults))
-        live.error, live.waits_for_secrets = error, self._asking is not None
+        live.waits_for_secrets = self._asking is not None
+        if self._asking is not None and self._unasked is None:
+            self._cannot_ask("no answer has come yet")
+        live.error = error or self._unasked
         return live
 
     def _lacks_secrets(self, taken: Taken) -> bool:
@@ -179,7 +184,7 @@ class Binding(Generic[M]):
         if error is not None:
             return f"the newest document was rejected: {error}"
         if self._asking is not None:
-            return "its secrets cannot be asked for yet"
+            return self._unasked or "its secrets cannot be asked for yet"
         return self._following.why_nothing(self._service)
 
     # Each document
@@ -195,11 +200,19 @@ class Binding(Generic[M]):
                 logger.warning("the secrets of %s may not be seen: %s", self._service, error)
                 break
             except SetpointError as error:  # the value stays
-                logger.info("the secrets of %s cannot be asked for: %s", self._service, error)
+                self._cannot_ask(str(error))
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
         self._asking = None
         self._judge(taken)
+
+    def _cannot_ask(self, why: str) -> None:
+        """Say that a document waits for its secrets, in the log once."""
+        if self._unasked is None:
+            logger.warning("the secrets of %s cannot be asked for: %s", self._service, why)
+        self._unasked = f"its secrets cannot be asked for: {why}"
+        if self._live is not None:
+            self._live.error = self._unasked
 
     def _judge(self, taken: Taken) -> None:
         """Put a live document into force, or reject it."""

@@ -1,5 +1,6 @@
 """`bind` of configs with secrets: who sees them, where they are kept, and that nothing shows them."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -254,3 +255,29 @@ async def test_a_start_prefers_a_config_whose_secrets_it_has(
     async with client_of(daemon) as client:
         live = await client.bind("stt", Stt)
         assert (live.value, live.version, live.source, live.missing) == (ALL, 1, "cache", ())
+
+
+async def test_says_why_secrets_cannot_be_asked_for(
+    shared_daemon: Daemon,
+    client: Client,
+    client_of: ClientOf,
+    service: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With a token that the daemon does not know the defaults are in force, and the error and the log say why."""
+    await with_secrets(client, service)
+    token = json.loads(shared_daemon.token_path.read_text())
+    path = tmp_path / "unknown.jwk"
+    path.touch(0o600)
+    path.write_text(json.dumps({**token, "kid": "unknown"}))
+    async with client_of(shared_daemon, token=path, timeout=0.3, cache_dir=tmp_path / "other") as stranger:
+        live = await stranger.bind(service, Stt, timeout=0)
+        assert (live.value, live.source, live.stale) == (Stt(), "defaults", True)
+        await eventually(lambda: "no answer" in str(live.error), "it says why")
+        assert str(live.error).startswith("its secrets cannot be asked for: ")
+        later = await stranger.bind(service, Stt, timeout=1)
+        assert str(later.error).startswith("its secrets cannot be asked for: ")
+    warnings = [record.getMessage() for record in caplog.records if "secrets" in record.getMessage()]
+    assert len(warnings) == 2
+    assert warnings[0].startswith(f"the secrets of {service} cannot be asked for: ")
