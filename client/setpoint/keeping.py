@@ -2,7 +2,8 @@
 
 Rules:
 
-- What waits is written as one batch, in a thread; of one service only the newest.
+- What waits is written as one batch, in a thread; of one service only the newest. After a batch there is a pause, so
+  that of many documents that come at once more are in the next: the orders of all services are written with each.
 - Of a bound service the document is written as it came; of one that is only watched too where an earlier binding has
   left one, else which it was. Who binds while the latter is on its way is told when the document itself is on disk.
 - Who cannot keep what he took is told all the same: a full card must not keep a service from its config. It is tried
@@ -19,6 +20,8 @@ from setpoint.taken import Taken
 from setpoint.trust import Jwk
 
 logger = logging.getLogger("setpoint")
+
+_PAUSE, _LONGEST_PAUSE_S = 2.0, 1.0  # times as long as the batch took
 
 
 class Keeping:
@@ -95,9 +98,11 @@ class Keeping:
 
     async def run(self) -> None:
         """Write what was taken, and then tell of it."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
             self._work.clear()
+            began = loop.time()
             self._writing, self._waiting = self._waiting, {}
             entries = [self._entry(taken) for taken, _ in self._writing.values()]
             newer = await self._write(entries)
@@ -110,6 +115,7 @@ class Keeping:
                     self.add(taken, heard)
                 else:
                     self._tell(taken, heard)
+            await asyncio.sleep(min(_PAUSE * (loop.time() - began), _LONGEST_PAUSE_S))
 
     def _entry(self, taken: Taken) -> Entry:
         service = taken.document.service

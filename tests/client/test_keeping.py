@@ -17,6 +17,7 @@ from setpoint import Client, cache
 from setpoint.cache import Cache, Entry
 from setpoint.follower import Order
 from setpoint.keeping import Keeping
+from setpoint.taken import Taken, document_of
 from tests.brokers import Broker
 from tests.client.conftest import ClientOf
 from tests.daemon import Daemon
@@ -138,3 +139,29 @@ async def test_pinning_holds_up_nothing_and_is_on_disk_first(
         live = await soon(binding)
         assert (live.value.threads, live.source) == (2, "live")
         assert json.loads((directory / "_keys.json").read_text())["keys"] == trust.pinned
+
+
+async def test_what_comes_after_a_batch_is_gathered(tmp_path: Path) -> None:
+    """The first document is written at once; those that follow it closely share a batch, since each takes a while."""
+    batches: list[list[str]] = []
+
+    class Slow(Cache):
+        def keep(self, entries: Sequence[Entry]) -> dict[str, Order]:
+            batches.append([entry.service for entry in entries])
+            threading.Event().wait(0.2)  # a slow card
+            return super().keep(entries)
+
+    told: asyncio.Queue[str] = asyncio.Queue()
+    keeping = Keeping(
+        Slow(tmp_path, "h", 1), {}, lambda _: False, lambda taken, _: told.put_nowait(taken.document.service)
+    )
+    running = asyncio.create_task(keeping.run())
+    for services in (["a"], ["b", "c", "d"]):
+        for service in services:
+            document = {"service": service, "version": 1, "revision": 1, "epoch": 1, "config": {}}
+            keeping.add(Taken(document_of(document), None), None)
+            for _ in range(50):
+                await asyncio.sleep(0)  # what may begin has begun
+        assert [await soon(told.get()) for _ in services] == services
+    assert batches == [["a"], ["b", "c", "d"]]
+    running.cancel()
