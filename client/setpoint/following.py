@@ -248,6 +248,8 @@ class Following:
 
     def take_reply(self, document: Any) -> None:
         """Take a document that the daemon has sent in a reply."""
+        if not (isinstance(document, dict) and self._sinks.has(str(document.get("service")))):
+            return  # nobody follows it any more
         outcome = self._follower.take_reply_document(document)
         if outcome in ("taken", "same"):
             self._doubted.discard(document["service"])
