@@ -1,12 +1,24 @@
 """The command line, for the daemon that the tests of a module share."""
 
+import logging
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Setpoint
 from tests.daemon import Daemon
+
+
+@pytest.fixture(autouse=True)
+def _library_logs_as_before() -> Iterator[None]:
+    """Undo what the command line, a process of its own else, does to the library's log."""
+    logger = logging.getLogger("setpoint")
+    before, handlers = logger.level, [*logger.handlers]
+    yield
+    logger.setLevel(before)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture

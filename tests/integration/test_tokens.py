@@ -14,7 +14,7 @@ import pytest
 from setpoint_contracts import Role, Token
 from tests.caller import calling
 from tests.daemon import SETPOINTD, Daemon, NewDaemon
-from tests.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S, eventually
 
 NOT_NOTICED = "has not noticed within 5 s, and goes by the tokens as they were: see its log, or start it again\n"
 
@@ -99,6 +99,8 @@ async def test_changes_that_come_together(daemon: Daemon) -> None:
 async def test_a_daemon_that_does_not_notice(daemon: Daemon, tmp_path: Path) -> None:
     """What is changed beside a daemon that hangs is said not to count yet; it does when the daemon goes on."""
     token = daemon.new_token("leaver", "operator")
+    # Stopped while it writes, it would hold the store's lock.
+    await eventually(lambda: daemon.metric("setpoint_outbox_pending") == 0, "its event is published")
     out = tmp_path / "late.jwk"
     with stopped(daemon.pid):
         made, revoked = await asyncio.gather(
