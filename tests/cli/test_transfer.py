@@ -89,6 +89,7 @@ def test_an_export_imported_into_an_empty_store_exports_the_same(new_setpoint: N
     assert not list(one.home.glob("*.part")) + list(one.home.glob("*.importing"))
 
 
+@pytest.mark.long
 def test_secrets_are_exported_on_demand_only(new_setpoint: NewSetpoint) -> None:
     """Without --reveal no value is in the file, and it is refused; with it all is kept, and sealed again."""
     one, other = new_setpoint(), new_setpoint()
@@ -121,6 +122,7 @@ def test_secrets_are_exported_on_demand_only(new_setpoint: NewSetpoint) -> None:
     one.refused(2, "export", "-", "--reveal")
 
 
+@pytest.mark.long
 def test_live_services_are_not_led_through_profiles(new_setpoint: NewSetpoint) -> None:
     """Followers of a service that is there would see what a profile holds: that takes --force, or no profiles."""
     one, other = new_setpoint(), new_setpoint()
@@ -133,6 +135,7 @@ def test_live_services_are_not_led_through_profiles(new_setpoint: NewSetpoint) -
     assert other.ok("export", "-") == good
 
 
+@pytest.mark.long
 def test_an_import_that_was_stopped_goes_on(new_setpoint: NewSetpoint) -> None:
     """One that ended in its middle is run again: what is there is passed over, and the result is the same."""
     one, other = new_setpoint(), new_setpoint()
@@ -147,6 +150,7 @@ def test_an_import_that_was_stopped_goes_on(new_setpoint: NewSetpoint) -> None:
     assert not (one.home / "one.jsonl.importing").exists()
 
 
+@pytest.mark.long
 def test_what_somebody_sets_before_an_import_goes_on_is_theirs(new_setpoint: NewSetpoint) -> None:
     """It is not deleted with what was only there for a profile, nor led through one: that is refused."""
     one, other = new_setpoint(), new_setpoint()
@@ -232,6 +236,7 @@ def _exported(file: Path) -> dict[str, int]:
     return {one["name"]: one["config"]["a"] for one in found}
 
 
+@pytest.mark.long
 def test_an_export_that_was_stopped_goes_on_at_its_revision(new_setpoint: NewSetpoint) -> None:
     """What was written or deleted meanwhile does not count, for the file holds one state; a half line is read anew."""
     one = new_setpoint()
